@@ -1,0 +1,50 @@
+# The few commands a person types. Each creates what it needs; nothing has to be activated.
+PYTHON ?= python3
+VENV := .venv
+EDGENN := $(VENV)/bin/edgenn
+RUNTIME_VENV := .venv-tflite-runtime
+
+.PHONY: help install demo test test-slow check bench clean
+help:
+	@echo "make install    .venv with every extra; .venv/bin/edgenn is the command"
+	@echo "make demo       the whole road on drawn garments: train, quantize, classify a video, report.html"
+	@echo "make test       the tests (under 10 minutes on 2 cores)"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make check      ruff, mypy, import contract"
+	@echo "make bench      the figures of BENCHMARKS.md that need no photos of your own"
+
+install: $(VENV)/.installed
+
+# Written last, so an interrupted install is taken up again by the next make.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "edgenn needs Python 3.11 to 3.13 and %s is %d.%d: make PYTHON=python3.12" % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# tflite-runtime wants NumPy 1, LiteRT's environment has NumPy 2: the tests compare the two across environments.
+# It has no wheel for Python 3.12 and later; the tests that need it say so and are skipped there.
+$(RUNTIME_VENV)/.installed: pyproject.toml $(VENV)/.installed
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  $(PYTHON) -m venv $(RUNTIME_VENV) && \
+	  $(RUNTIME_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2' 'opencv-python-headless<4.12' 'click>=8.1' && \
+	  touch $@; \
+	else echo "tflite-runtime has no wheel for this Python: its tests are skipped"; fi
+
+demo: install
+	$(EDGENN) demo --out demo --overwrite
+
+test: install $(RUNTIME_VENV)/.installed
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+test-slow: install $(RUNTIME_VENV)/.installed
+	$(VENV)/bin/python -m pytest -m slow
+
+check: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) $(RUNTIME_VENV) demo dist

@@ -1,0 +1,113 @@
+"""The `edgenn` command: one file per verb, loaded when it is called, and one place where errors become lines.
+
+Nothing heavy is imported here: `edgenn --help` costs click and nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from edgenn_device.errors import AnswerIsNo, EdgennError
+
+# In the order of the road. The module of a verb is edgenn.cli.VERB and its click command is called `command`.
+VERBS = {
+    "demo": "The whole road on drawn garments: train, quantize, classify a video.",
+    "train": "Train a network on labelled photos.",
+    "convert": "Quantize a trained run to a .tflite that is checked before it leaves.",
+    "evaluate": "How good a model is, class by class.",
+    "inspect": "What is in a model, and what can run it.",
+    "run": "Classify a camera, a video or a folder, live.",
+    "profile": "Where the time goes: latency, memory, stages, operators.",
+    "doctor": "What this machine can and cannot do, and the line to type to mend it.",
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = import_module(f"edgenn.cli.{name}").command
+        command.name = name
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError:
+            raise click.UsageError(f"no verb {args[0]!r}: choose one of {', '.join(VERBS)}") from None
+
+
+def _version() -> str:
+    try:
+        return version("edgenn")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: edgenn train photos --out runs/first && edgenn convert runs/first",
+)
+@click.version_option(_version(), prog_name="edgenn", message="%(prog)s %(version)s")
+def cli() -> None:
+    """From labelled photos to an int8 model that classifies a live camera on a Raspberry Pi or Coral board."""
+
+
+def main() -> None:
+    """Run the command; exit 0 done, 1 the answer is no, 2 the request or its input is wrong, 130 interrupted.
+
+    EDGENN_DEBUG=1 shows the traceback of any error.
+    """
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        status = done.exit_code
+    except click.UsageError as error:
+        status = _say(error.format_message(), f"; try `{error.ctx.command_path} --help`" if error.ctx else "")
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nedgenn: interrupted", err=True)
+        status = 130
+    except AnswerIsNo as answer:
+        click.echo(f"edgenn: {answer}", err=True)
+        status = 1
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except EdgennError as error:
+        status = _say(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            status = _say(f"no room left on the disk ({error.filename or 'while writing'}): free some and try again")
+        else:
+            status = _say(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except MemoryError:
+        status = _say("out of memory: close other programs, or use smaller pictures or a smaller --batch")
+    except Exception as error:
+        status = _say(f"a defect in edgenn: {type(error).__name__}: {error} (EDGENN_DEBUG=1 shows where)")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(message: str, hint: str = "") -> int:
+    if os.environ.get("EDGENN_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"edgenn: {' '.join(message.split())}{hint}", err=True)
+    return 2

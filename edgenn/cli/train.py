@@ -1,0 +1,147 @@
+"""`edgenn train`: labelled photos become a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgenn.extras import require
+
+if TYPE_CHECKING:
+    from edgenn import data
+    from edgenn.training import Recipe
+    from edgenn.training.fit import Epoch
+
+# More unreadable photos than this are counted, not listed.
+_MOST_LISTED = 10
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgenn train photos --out runs/first
+  edgenn train photos --out runs/three --classes t-shirt,shirt,outwear --size 96
+  edgenn train photos --out runs/again --recipe runs/recipe.toml --seed 1"""
+)
+@click.argument("photos", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it must not exist yet.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Settings from a TOML file; the options below go first.")
+@click.option("--network", help="Network by name (simple_cnn).")
+@click.option("--width", type=int, help="Width of the network: channels of its first convolution.")
+@click.option("--depth", type=int, help="Depth of the network: number of its blocks.")
+@click.option("--dropout", type=float, help="Share of features dropped in training.")
+@click.option("--size", type=int, help="Side of the square input, in pixels.")
+@click.option("--resize", type=click.Choice(["stretch", "crop", "pad"]), help="How a photo becomes a square.")
+@click.option("--classes", help="Folders to use, with commas between; all if not given.")
+@click.option("--epochs", type=int, help="Most epochs; training stops earlier when validation no longer gains.")
+@click.option("--patience", type=int, help="Epochs without gain after which to stop.")
+@click.option("--batch", type=int, help="Photos a step.")
+@click.option("--learning-rate", type=float, help="Peak of the learning rate.")
+@click.option("--weight-decay", type=float, help="Weight decay of AdamW.")
+@click.option("--seed", type=int, help="Seed of the weights, the order of photos and the augmentation.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(photos: Path, out: Path, recipe: Path | None, overwrite: bool, as_json: bool, **settings: Any) -> None:
+    """Train a network on PHOTOS.
+
+    PHOTOS holds a folder for each class, or train, validation and test folders with class folders in them. Without a
+    validation folder a fifth of each class is kept for validation, chosen by content.
+    """
+    require("tensorflow")
+    from edgenn.training import train
+
+    result = train(photos, out, recipe=_recipe(recipe, settings), overwrite=overwrite, watcher=_Screen())
+    if as_json:
+        document = {
+            "run": str(result.path),
+            "network": result.network,
+            "parameters": result.parameters,
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "seconds": round(result.seconds, 1),
+            "validation": {"accuracy": result.accuracy, "pictures": result.pictures},
+        }
+        click.echo(json.dumps(document))
+        return
+    click.echo(
+        f"validation accuracy {result.accuracy:.3f} on {result.pictures} photos (epoch {result.best_epoch} of "
+        f"{result.epochs}, {result.seconds:.0f} s)\n"
+        f"written to {result.path}: model.keras, run.json, history.csv, curves.png, confusion.png\n"
+        f"next: edgenn convert {result.path}"
+    )
+
+
+def _recipe(path: Path | None, settings: dict[str, Any]) -> Recipe:
+    """The recipe file, or the default one, with the options of the command line put over it."""
+    from edgenn.training import Recipe
+
+    recipe = Recipe.load(path) if path else Recipe()
+    options = {name: settings.pop(name) for name in ("width", "depth", "dropout")}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    classes = settings.pop("classes")
+    if classes is not None:
+        settings["classes"] = tuple(name.strip() for name in classes.split(",") if name.strip())
+    return recipe.replace(network_options={**recipe.network_options, **chosen}, **settings)
+
+
+class _Screen:
+    """Tells on stderr what training does: a line for each epoch, a bar within it where stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def photos(self, dataset: data.Dataset) -> None:
+        counts = ", ".join(f"{len(part)} {name}" for name, part in dataset.splits.items())
+        self._say(f"photos     {dataset.root}: {counts}; {len(dataset.labels)} classes, split by {dataset.split_rule}")
+        if dataset.duplicates:
+            first = " = ".join(str(path.relative_to(dataset.root)) for path in dataset.duplicates[0][:2])
+            self._say(
+                f"warning    {len(dataset.duplicates)} pictures stand in more than one split or class ({first}): "
+                "figures will be too good or labels wrong"
+            )
+
+    def decoding(self, done: int, total: int) -> None:
+        self._advance("decoding", done, total)
+
+    def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
+        self._finish()
+        for problem in problems[:_MOST_LISTED]:
+            self._say(f"left out   {problem.path}: {problem.reason}")
+        if len(problems) > _MOST_LISTED:
+            self._say(f"left out   {len(problems) - _MOST_LISTED} more")
+
+    def network(self, recipe: Recipe, parameters: int) -> None:
+        options = "".join(f" {name} {value}" for name, value in recipe.network_options.items())
+        self._say(f"network    {recipe.network}{options}, {recipe.size}×{recipe.size}, {parameters:,} parameters")
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
+        self._advance(f"epoch {epoch:3d}", step, steps, f"loss {loss:.3f} accuracy {accuracy:.3f}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._finish()
+        self._say(
+            f"epoch {epoch.epoch:4d}  loss {epoch.loss:.3f}  accuracy {epoch.accuracy:.3f}   "
+            f"validation loss {epoch.val_loss:.3f}  accuracy {epoch.val_accuracy:.3f}   {epoch.seconds:.1f} s"
+        )
+
+    def _advance(self, what: str, done: int, total: int, detail: str = "") -> None:
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None or self._bar.desc.strip(": ") != what.strip():
+            self._finish()
+            self._bar = require("tqdm").tqdm(total=total, desc=what, leave=False, unit="", dynamic_ncols=True)
+        self._bar.set_postfix_str(detail, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def _finish(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _say(self, line: str) -> None:
+        self._finish()
+        click.echo(line, err=True)

@@ -1,0 +1,73 @@
+"""Keras to TFLite, in a process of its own: the parent's half of `worker`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgenn_device.errors import EdgennError
+
+Quantization = Literal["int8", "float32"]
+Io = Literal["uint8", "int8"]
+
+
+def convert_in_child(
+    keras_model: Path,
+    calibration: NDArray[np.uint8],
+    *,
+    quantization: Quantization = "int8",
+    io: Io = "uint8",
+    per_tensor_dense: bool = False,
+) -> bytes:
+    """Convert a Keras model in a child process.
+
+    Args:
+      keras_model: path of a .keras file whose input is pixels 0..255, (batch, height, width, channels).
+      calibration: uint8 pictures (n, height, width, channels) from which activation ranges are taken.
+      quantization: "int8" for full integer, "float32" for none.
+      io: element type of the input and output of a quantized model.
+      per_tensor_dense: one scale for all outputs of a Dense layer, as the Edge TPU compiler wants.
+
+    Returns:
+      A TFLite flatbuffer without metadata or card.
+
+    Raises:
+      EdgennError: the converter refused the model or crashed; the reason is in the line.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgenn-convert-") as name:
+        folder = Path(name)
+        np.save(folder / "calibration.npy", calibration)
+        job = {
+            "keras": str(Path(keras_model).resolve()),
+            "calibration": str(folder / "calibration.npy"),
+            "quantization": quantization,
+            "io": io,
+            "per_tensor_dense": per_tensor_dense,
+            "out": str(folder / "model.tflite"),
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        command = [sys.executable, "-m", "edgenn.conversion.worker", str(folder / "job.json")]
+        child = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if child.returncode == 0:
+            return (folder / "model.tflite").read_bytes()
+    if child.returncode < 0:
+        died = signal.Signals(-child.returncode).name
+        raise EdgennError(
+            f"the converter crashed on {keras_model} ({died}): a layer it cannot quantize; try --quantization float32"
+        )
+    raise EdgennError(f"the converter refuses {keras_model}: {_reason(child.stderr)}")
+
+
+def _reason(stderr: str) -> str:
+    """The last line that names an error, which in a Python traceback is the reason."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if "rror" in line.split(":")[0] or "error:" in line]
+    return (errors or lines or ["no reason given"])[-1][:300]
