@@ -1,0 +1,80 @@
+"""The words of this room: a picture, what is wrong with one, a data set, and a part of it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called as progress(done, total) on the caller's own thread; the last call has done == total."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A labelled file.
+
+    Attributes:
+      path: where it is.
+      label: index into `Dataset.labels`.
+      sha256: hex digest of the file's content.
+    """
+
+    path: Path
+    label: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or folder that was left out, and one line that says why and how to mend it."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `scan` found.
+
+    Attributes:
+      root: the folder that was scanned.
+      labels: class names, sorted by name or in the order that was asked for.
+      splits: pictures of "train", "validation" and, if there is a folder of that name, "test"; each sorted by label
+        and path.
+      problems: what was left out, sorted by path.
+      duplicates: groups of files with identical content that stand in different splits or under different labels.
+        They are all in `splits` still: which of them is right, a person must say.
+      fingerprint: hex sha256 over label, split and content of every picture: equal for equal data sets, whatever the
+        files are called.
+      split_rule: "folders" if train and validation are folders, "content hash" if validation was chosen by `split`.
+    """
+
+    root: Path
+    labels: tuple[str, ...]
+    splits: dict[str, tuple[Picture, ...]]
+    problems: tuple[Problem, ...]
+    duplicates: tuple[tuple[Path, ...], ...]
+    fingerprint: str
+    split_rule: Literal["folders", "content hash"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Pictures in memory.
+
+    Attributes:
+      tensors: uint8, shape (n, height, width, channels), as `edgenn_device.preprocess.to_bytes` makes them.
+      labels: int64, shape (n,).
+      pictures: the n pictures, in the order in which they were given.
+      problems: the pictures given that could not be decoded and are left out.
+    """
+
+    tensors: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    pictures: tuple[Picture, ...]
+    problems: tuple[Problem, ...]
