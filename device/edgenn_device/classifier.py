@@ -81,9 +81,7 @@ class Classifier:
         top = tuple((self.labels[index], float(scores[index])) for index in best)
         return Classification(top[0][0], top[0][1], top, scores)
 
-    def classify(
-        self, image: str | os.PathLike[str] | bytes | NDArray[np.uint8], top_k: int = 3
-    ) -> Classification:
+    def classify(self, image: str | os.PathLike[str] | bytes | NDArray[np.uint8], top_k: int = 3) -> Classification:
         """Classify one picture.
 
         Args:

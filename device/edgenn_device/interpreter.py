@@ -134,7 +134,9 @@ def _choose(runtime: str) -> tuple[Runtime, str]:
         if version is None:
             reasons.append(f"{name} is not installed")
         elif name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
-            reasons.append(f"tflite-runtime {version} needs NumPy 1 and this is {np.__version__}: pip install 'numpy<2'")
+            reasons.append(
+                f"tflite-runtime {version} needs NumPy 1 and this is {np.__version__}: pip install 'numpy<2'"
+            )
         else:
             return name, version
     mend = "" if "pip install" in reasons[-1] else f": pip install {_RUNTIMES[wanted[0]][0][0]}"

@@ -19,7 +19,9 @@ Examples:
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--quantization", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
-@click.option("--target", type=click.Choice(["pi", "coral"]), default="pi", show_default=True, help="What it will run on.")
+@click.option(
+    "--target", type=click.Choice(["pi", "coral"]), default="pi", show_default=True, help="What it will run on."
+)
 @click.option(
     "--io",
     type=click.Choice(["uint8", "int8"]),
@@ -61,10 +63,12 @@ def command(run: Path, as_json: bool, **options: object) -> None:
     else:
         kilobytes, before = result.bytes / 1000, result.float_bytes / 1000
         click.echo(
-            f"float      {result.float_accuracy:.3f} on {result.pictures} validation photos, {before:,.0f} kB of weights\n"
+            f"float      {result.float_accuracy:.3f} on {result.pictures} validation photos, {before:,.0f} kB\n"
             f"{result.quantization:10s} {result.int8_accuracy:.3f} with {result.runtime}, {kilobytes:,.0f} kB\n"
             f"agreement  {result.agreement:.3f} of photos get the same label from both"
         )
         if result.passed:
-            click.echo(f"written to {result.model}, checked for {result.target}\nnext: edgenn run {result.model} --source 0")
+            click.echo(
+                f"written to {result.model}, checked for {result.target}\nnext: edgenn run {result.model} --source 0"
+            )
     check_passed(result)

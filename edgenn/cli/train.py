@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgenn.extras import require
+from edgenn.training.watcher import Watcher
 
 if TYPE_CHECKING:
     from edgenn import data
@@ -29,7 +30,9 @@ Examples:
 )
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it must not exist yet.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Settings from a TOML file; the options below go first.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Settings from a TOML file; the options below go first."
+)
 @click.option("--network", help="Network by name (simple_cnn).")
 @click.option("--width", type=int, help="Width of the network: channels of its first convolution.")
 @click.option("--depth", type=int, help="Depth of the network: number of its blocks.")
@@ -88,7 +91,7 @@ def _recipe(path: Path | None, settings: dict[str, Any]) -> Recipe:
     return recipe.replace(network_options={**recipe.network_options, **chosen}, **settings)
 
 
-class _Screen:
+class _Screen(Watcher):
     """Tells on stderr what training does: a line for each epoch, a bar within it where stderr is a terminal."""
 
     def __init__(self) -> None:

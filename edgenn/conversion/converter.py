@@ -8,6 +8,7 @@ as *.rejected.tflite, so that it can be looked at and is not deployed by acciden
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def convert(
     content = metadata.add(content, card)
 
     say(f"comparing float and {quantization} on {len(truth)} validation photos")
-    model = _loaded(content, card, path)
+    model = _loaded(content, card)
     expected = predict(run.model, tensors)
     actual = predict(Classifier(model), tensors)
     before, after = expected.probabilities.argmax(1), actual.probabilities.argmax(1)
@@ -206,9 +207,12 @@ def _card(run: Run, path: Path, quantization: Quantization, target: str, io: Io,
     )
 
 
-def _loaded(content: bytes, card: Card, path: Path) -> ModelFile:
-    """The finished content as the device will see it, through the same verification."""
-    return model_file.parse(model_file.attach(content, card), path)
+def _loaded(content: bytes, card: Card) -> ModelFile:
+    """The file as the device will have it, read through the same verification."""
+    with tempfile.TemporaryDirectory(prefix="edgenn-convert-") as folder:
+        draft = Path(folder) / "model.tflite"
+        draft.write_bytes(model_file.attach(content, card))
+        return model_file.load(draft)
 
 
 def _gate(

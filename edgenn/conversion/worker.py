@@ -25,9 +25,8 @@ def main(job_path: str) -> None:
     body, scale, offset = absorbed_normalisation(keras, model) if quantized else (model, 1.0, 0.0)
     height, width, channels = model.input_shape[1:]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, height, width, channels], tf.float32, name="pictures")])
-    def call(pictures: Any) -> Any:
-        return body(pictures, training=False)
+    signature = [tf.TensorSpec([1, height, width, channels], tf.float32, name="pictures")]
+    call = tf.function(lambda pictures: body(pictures, training=False), input_signature=signature)
 
     # Without the second argument, which from_concrete_functions cannot take for a Keras 3 model. The batch of 1 in the
     # signature keeps SHAPE, STRIDED_SLICE and PACK out of the graph.

@@ -14,8 +14,8 @@ from edgenn_device.errors import EdgennError
 
 from .registry import Network
 
-# x / 128 - 1 maps the bytes 0..255 onto multiples of 1/128, so that at conversion an input scale of 1/128 and zero point
-# of 128 carry it exactly; the usual x / 127.5 - 1 would be half a step off.
+# x / 128 - 1 maps the bytes 0..255 onto multiples of 1/128, so that at conversion an input scale of 1/128 and a zero
+# point of 128 carry it exactly; the usual x / 127.5 - 1 would be half a step off.
 NORMALISATION = (1 / 128, -1.0)
 WIDEST = 256
 
@@ -69,4 +69,4 @@ def smallest(*, depth: int, **_: Any) -> int:
     return int(2**depth)
 
 
-NETWORK = Network("simple_cnn", build, {"width": 32, "depth": 4, "dropout": 0.3}, smallest)
+NETWORK = Network("simple_cnn", build, {"width": 24, "depth": 4, "dropout": 0.3}, smallest)

@@ -42,7 +42,11 @@ class Photos:
 
 
 def fit(
-    model: Any, train: Photos, validation: Photos, recipe: Recipe, on_epoch: Callable[[Epoch], None] | None = None,
+    model: Any,
+    train: Photos,
+    validation: Photos,
+    recipe: Recipe,
+    on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int, int, float, float], None] | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and leave it with the weights of its best epoch on validation.
@@ -95,16 +99,18 @@ def fit(
 
 
 def batches(photos: Photos, classes: int, recipe: Recipe, *, shuffled: bool) -> Any:
-    """A tf.data.Dataset of (float32 photos 0..255, one-hot labels); augmented and reshuffled each epoch if `shuffled`."""
+    """A tf.data.Dataset of (float32 photos 0..255, one-hot labels); if `shuffled`, in a new order and augmented."""
     tf = require("tensorflow")
 
     with tf.device("cpu"):
         tensors, labels = tf.constant(photos.tensors), tf.one_hot(photos.labels, classes)
     order = tf.data.Dataset.range(len(photos.labels))
     if not shuffled:
-        return order.batch(recipe.batch * 2).map(
-            lambda index: (tf.cast(tf.gather(tensors, index), tf.float32), tf.gather(labels, index))
-        ).prefetch(2)
+        return (
+            order.batch(recipe.batch * 2)
+            .map(lambda index: (tf.cast(tf.gather(tensors, index), tf.float32), tf.gather(labels, index)))
+            .prefetch(2)
+        )
     order = order.shuffle(len(photos.labels), seed=recipe.seed, reshuffle_each_iteration=True).batch(recipe.batch)
     seeds = tf.data.Dataset.random(recipe.seed, rerandomize_each_iteration=True).batch(2)
 
@@ -129,7 +135,7 @@ def _watch(keras: Any, recipe: Recipe, steps: int, on_epoch: Any, on_step: Any) 
     """The callback that keeps the best weights, stops early, and reports."""
     import time
 
-    class Watch(keras.callbacks.Callback):
+    class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.epochs: list[Epoch] = []

@@ -73,8 +73,8 @@ class Recipe:
     resize: Resize = "stretch"
     colour: str = "rgb"
     classes: tuple[str, ...] = ()
-    epochs: int = 60
-    patience: int = 20
+    epochs: int = 40
+    patience: int = 15
     batch: int = 32
     learning_rate: float = 2e-3
     warmup: float = 2.0
@@ -101,9 +101,7 @@ class Recipe:
     def input(self) -> InputSpec:
         """What a photo is made into for this network: uint8 (size, size, 3 or 1)."""
         grey = self.colour == "grey"
-        return InputSpec(
-            self.size, self.size, 1 if grey else 3, "grey" if grey else "rgb", self.resize, "uint8"
-        )
+        return InputSpec(self.size, self.size, 1 if grey else 3, "grey" if grey else "rgb", self.resize, "uint8")
 
     def replace(self, **changes: Any) -> Recipe:
         """A recipe with some settings changed; None leaves a setting as it is."""

@@ -92,11 +92,15 @@ class Run:
         if not folder.exists():
             raise EdgennError(f"there is no run at {path}: `edgenn train PHOTOS --out {path}` makes one")
         if not settings.is_file() or not (folder / MODEL).is_file():
-            raise EdgennError(f"{path} is not a run (no {SETTINGS} with {MODEL} in it): give a folder that `train` wrote")
+            raise EdgennError(
+                f"{path} is not a run (no {SETTINGS} with {MODEL} in it): give a folder that `train` wrote"
+            )
         try:
             values = json.loads(settings.read_text("utf-8"))
             if values["schema"] != SCHEMA:
-                raise EdgennError(f"{settings} has schema {values['schema']} and this edgenn reads {SCHEMA}: train again")
+                raise EdgennError(
+                    f"{settings} has schema {values['schema']} and this edgenn reads {SCHEMA}: train again"
+                )
             known = {f.name for f in fields(cls)} - {"path", "photos", "labels", "recipe"}
             return cls(
                 path=folder,

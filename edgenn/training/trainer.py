@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,21 +25,7 @@ from . import run as files
 from .fit import Epoch, Photos, fit
 from .recipe import Recipe
 from .run import Run, history_csv
-
-
-class Watcher(Protocol):
-    """What may be told while training goes on; every method has a body that does nothing."""
-
-    def photos(self, dataset: data.Dataset) -> None: ...
-    def decoding(self, done: int, total: int) -> None: ...
-    def unreadable(self, problems: tuple[data.Problem, ...]) -> None: ...
-    def network(self, recipe: Recipe, parameters: int) -> None: ...
-    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None: ...
-    def epoch(self, epoch: Epoch) -> None: ...
-
-
-class _Silence(Watcher):
-    pass
+from .watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,7 @@ def train(
     """
     started = time.perf_counter()
     recipe = (recipe or Recipe()).replace(**changes)
-    watcher = watcher or _Silence()
+    watcher = watcher or Watcher()
     target = _usable(Path(out), overwrite)
     networks.network(recipe.network)
     dataset = data.scan(photos, recipe.classes or None)
@@ -141,7 +126,6 @@ def _decode(dataset: data.Dataset, recipe: Recipe, watcher: Watcher) -> tuple[Ph
     """Every photo of both splits as tensors; what cannot be decoded is told and left out."""
     train_part, validation_part = dataset.splits["train"], dataset.splits["validation"]
     total = len(train_part) + len(validation_part)
-    _fits_in_memory(total, recipe)
     first = data.load(train_part, recipe.input, lambda done, _: watcher.decoding(done, total))
     second = data.load(validation_part, recipe.input, lambda done, _: watcher.decoding(len(train_part) + done, total))
     watcher.unreadable((*dataset.problems, *first.problems, *second.problems))
@@ -150,17 +134,6 @@ def _decode(dataset: data.Dataset, recipe: Recipe, watcher: Watcher) -> tuple[Ph
         if missing:
             raise EdgennError(f"class {dataset.labels[min(missing)]!r} has no readable {name} photo: add some")
     return Photos(first.tensors, first.labels), Photos(second.tensors, second.labels)
-
-
-def _fits_in_memory(pictures: int, recipe: Recipe) -> None:
-    """The decoded photos are held twice for a moment: as the array and as TensorFlow's constant."""
-    needed = 2 * pictures * int(np.prod(recipe.input.shape))
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        raise EdgennError(
-            f"{pictures} photos at {recipe.size}×{recipe.size} need {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free: use a smaller --size or fewer photos"
-        )
 
 
 def _usable(out: Path, overwrite: bool) -> Path:
@@ -184,7 +157,7 @@ def _write(run: Run, model: Any, epochs: list[Epoch], matrix: Any, overwrite: bo
     history = {name: [getattr(e, name) for e in epochs] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
     title = f"{run.pictures} validation photos, accuracy {run.accuracy:.3f}"
     with folder_written_aside(_usable(run.path, overwrite)) as folder:
-        model.save(folder / files.MODEL)
+        model.save(folder / files.MODEL, include_optimizer=False)
         write_atomically(folder / files.LABELS, "".join(f"{label}\n" for label in run.labels))
         write_atomically(folder / files.HISTORY, history_csv(epochs))
         write_atomically(folder / files.CURVES, plots.curves(history, run.best_epoch))
