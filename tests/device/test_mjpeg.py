@@ -1,0 +1,362 @@
+"""HTTP MJPEG against a real server in a thread: each connection is answered by a script of the test."""
+
+import base64
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenn_device.cameras import mjpeg, open_source, reconnecting
+from edgenn_device.cameras.mjpeg import MAX_PICTURE, MjpegSource, Parts
+from edgenn_device.cameras.reconnecting import Lost
+from edgenn_device.errors import EdgennError
+
+SOON = 30.0  # for waits that end at once unless the code is broken
+Script = Callable[[BaseHTTPRequestHandler], None]
+MULTIPART = "multipart/x-mixed-replace; boundary=frame"
+
+
+def jpeg(value: int) -> bytes:
+    """A small JPEG; no two values give the same bytes."""
+    return cv2.imencode(".jpg", np.full((8, 8, 3), value, np.uint8))[1].tobytes()
+
+
+def value_of(picture: bytes) -> int:
+    return round(float(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).mean()))
+
+
+def part(body: bytes, *, length: bool = True, delimiter: bytes = b"--frame") -> bytes:
+    header = b"Content-Type: image/jpeg\r\n" + (b"Content-Length: %d\r\n" % len(body) if length else b"")
+    return delimiter + b"\r\n" + header + b"\r\n" + body + b"\r\n"
+
+
+class Camera(ThreadingHTTPServer):
+    """Answers connection number n with the n-th script; the last one stays for all that follow."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = []
+        self.connections = 0
+        self.hold = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/stream.mjpg"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Camera
+
+    def do_GET(self) -> None:
+        script = self.server.scripts[min(self.server.connections, len(self.server.scripts) - 1)]
+        self.server.connections += 1
+        try:
+            script(self)
+        except OSError:
+            pass  # the reader has hung up
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def answer(*pieces: bytes, kind: str = MULTIPART, hold: bool = False) -> Script:
+    """Headers and pieces; then the connection is dropped, or held open in silence until the test ends."""
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+        if hold:
+            handler.server.hold.wait()
+
+    return script
+
+
+def status(code: int) -> Script:
+    return lambda handler: handler.send_error(code)
+
+
+def without_end(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", MULTIPART)
+    handler.end_headers()
+    handler.wfile.write(b"--frame\r\n")
+    while True:
+        handler.wfile.write(b"X-Field: more\r\n" * 100)
+
+
+def header_without_end(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+    while True:
+        handler.wfile.write(b"X-Field: " + b"y" * 10_000 + b"\r\n")
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    server = Camera()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.hold.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    """Back-off in milliseconds: the order of things is under test, not their duration."""
+    monkeypatch.setattr(reconnecting, "_SHORTEST_WAIT", 0.001)
+    monkeypatch.setattr(reconnecting, "_LONGEST_WAIT", 0.01)
+
+
+PICTURES = [jpeg(value) for value in (40, 90, 140)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([part(each) for each in PICTURES], MULTIPART),  # as it should be
+        ([part(each, length=False) for each in PICTURES] + [b"--frame"], MULTIPART),  # without Content-Length
+        ([part(each, length=False) for each in PICTURES], MULTIPART),  # the last one ends by its own end marker
+        ([b"noise\r\n\r\n" + part(each) + b"\x00\xff\xd8rest\r\n" for each in PICTURES], MULTIPART),  # garbage between
+        ([bytes([byte]) for each in PICTURES for byte in part(each)], MULTIPART),  # byte by byte
+        ([b"".join(part(each) for each in PICTURES)], MULTIPART),  # all at once
+        ([part(each).replace(b"\r\n\r\n", b"\n\n", 1) for each in PICTURES], MULTIPART),  # bare line feeds
+        ([part(each) for each in PICTURES], 'multipart/x-mixed-replace;boundary="frame"'),  # quoted
+        ([part(each) for each in PICTURES], "multipart/x-mixed-replace; boundary=--frame"),  # dashes counted in
+        ([part(each, delimiter=b"----frame") for each in PICTURES], "multipart/x-mixed-replace; boundary=--frame"),
+        ([part(each).replace(b"Content-Length", b"content-length") for each in PICTURES], MULTIPART),  # lower case
+        ([part(b"") + part(each) for each in PICTURES], MULTIPART),  # empty parts
+    ],
+)
+def test_pictures_come_as_they_were_sent(camera, pieces, kind):
+    camera.scripts = [answer(*pieces, kind=kind, hold=True)]
+    with open_source(camera.url) as source:
+        frames = [source.read() for _ in PICTURES]
+    assert [frame.image for frame in frames] == PICTURES
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert frames[0].time <= frames[1].time <= frames[2].time
+    assert source.live
+    assert source.continuous
+
+
+def test_a_chunked_answer_is_read(camera):
+    def chunked(handler: BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Content-Type", MULTIPART)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for each in PICTURES:
+            data = part(each)
+            for piece in (data[:50], data[50:]):
+                handler.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        handler.server.hold.wait()
+
+    camera.scripts = [chunked]
+    with MjpegSource(camera.url) as source:
+        assert [source.read().image for _ in PICTURES] == PICTURES
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        answer(part(PICTURES[0]), part(PICTURES[1])[:60]),  # in the middle of a picture
+        answer(part(PICTURES[0]), b"--frame\r\nContent-Ty"),  # in the middle of a header
+        answer(part(PICTURES[0]), b"--frame--\r\n"),  # the stream says that it ends
+        answer(part(PICTURES[0]), b"--frame\r\nContent-Length: 99999999999\r\n\r\n", hold=True),  # an absurd length
+    ],
+)
+def test_a_stream_that_drops_is_taken_up_again(camera, caplog, fault):
+    camera.scripts = [fault, status(503), answer(part(PICTURES[1]), part(PICTURES[2]), hold=True)]
+    with caplog.at_level(logging.WARNING), MjpegSource(camera.url) as source:
+        frames = [source.read() for _ in PICTURES]
+    assert [frame.image for frame in frames] == PICTURES
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2  # one line when it goes, however many attempts, and one when it is back
+    assert "trying again" in said[0]
+    assert "back after" in said[1]
+
+
+def test_a_header_of_a_part_without_end_is_a_drop(camera):
+    camera.scripts = [answer(part(PICTURES[0])), without_end, answer(part(PICTURES[1]), hold=True)]
+    with MjpegSource(camera.url) as source:
+        assert [source.read().image for _ in range(2)] == PICTURES[:2]
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "attempts"),
+    [
+        (status(404), "404", 1),  # the wrong path: no use in asking again
+        (status(401), "NAME:PASSWORD@", 1),  # a camera with a password
+        (status(503), "503", 3),  # a camera that is starting up is asked again
+        (answer(PICTURES[0], kind="image/jpeg"), "single picture", 1),  # a snapshot address
+        (answer(b"<html>", kind="text/html"), "text/html", 1),  # the camera's own page
+        (answer(b"", kind="multipart/x-mixed-replace"), "not with an MJPEG stream", 1),  # no boundary
+        (answer(), "ended the stream", 3),  # not one picture
+        (header_without_end, "does not answer as a web server does", 3),  # headers that go on for ever
+        (without_end, "has no end", 3),  # likewise those of the first part
+    ],
+)
+def test_a_source_that_does_not_open_is_one_line(camera, script, said, attempts):
+    camera.scripts = [script]
+    source = MjpegSource(camera.url)
+    with pytest.raises(EdgennError, match=said) as raised:
+        source.open()
+    assert "\n" not in str(raised.value)
+    assert camera.connections == attempts
+
+
+def test_a_camera_that_is_off_is_one_line(camera):
+    url = camera.url
+    camera.socket.close()
+    with pytest.raises(EdgennError, match="refused"):
+        MjpegSource(url).open()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:port/x", "http://[::1/x", "http:///x", "http://exa mple/x"]
+)  # a port, a bracket, a host that is none, a blank
+def test_an_address_that_is_none_is_one_line(url):
+    with pytest.raises(EdgennError):
+        open_source(url).open()
+
+
+def test_name_and_password_are_sent_and_never_shown(camera):
+    def guarded(handler: BaseHTTPRequestHandler) -> None:
+        expected = "Basic " + base64.b64encode(b"anna:p@ss").decode()
+        if handler.headers.get("Authorization") != expected:
+            handler.send_response(401)
+            handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        else:
+            answer(part(PICTURES[0]), hold=True)(handler)
+
+    camera.scripts = [guarded]
+    with MjpegSource(camera.url.replace("http://", "http://anna:p%40ss@")) as source:
+        assert source.read().image == PICTURES[0]
+        assert source.name == camera.url
+    with pytest.raises(EdgennError) as raised:
+        MjpegSource(camera.url.replace("http://", "http://anna:wrong@")).open()
+    assert "wrong" not in str(raised.value)
+
+
+def test_a_reader_blocked_in_silence_is_woken_by_close(camera, monkeypatch):
+    monkeypatch.setattr(mjpeg, "SILENCE", 3600.0)  # it is not the timeout that wakes it
+    camera.scripts = [answer(part(PICTURES[0]), hold=True)]
+    source = MjpegSource(camera.url)
+    source.open()
+    assert source.read().image == PICTURES[0]
+    given: list[object] = []
+    reader = threading.Thread(target=lambda: given.append(source.read()), daemon=True)
+    closer = threading.Thread(target=source.close, daemon=True)
+    for thread in (reader, closer):
+        thread.start()
+    for thread in (reader, closer):
+        thread.join(SOON)
+        assert not thread.is_alive()
+    assert given == [None]
+    source.close()
+
+
+def test_a_reader_that_waits_for_a_lost_camera_is_woken_by_close(camera, monkeypatch):
+    gone = threading.Event()
+
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        gone.set()
+        handler.send_error(503)
+
+    camera.scripts = [answer(part(PICTURES[0])), refuse]
+    source = MjpegSource(camera.url)
+    source.open()
+    source.read()
+    monkeypatch.setattr(reconnecting, "_wait", lambda _: 3600.0)
+    reader = threading.Thread(target=source.read, daemon=True)
+    reader.start()
+    # The connection was lost, so the thread is in its hour of back-off, or about to be.
+    source.close()
+    reader.join(SOON)
+    assert not reader.is_alive()
+    assert not gone.is_set()
+
+
+def test_patience_ends_with_a_stream_that_drips():
+    class Drip(io.RawIOBase):
+        def read1(self, _: int) -> bytes:
+            return b"x"
+
+    with pytest.raises(Lost, match="no whole picture"):
+        Parts(Drip(), "frame", patience=0.0).next()
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_picture_larger_than_any_is_not_collected(length):
+    body = b"\xff\xd8" + bytes(5000)
+    stream = io.BufferedReader(io.BytesIO(part(body, length=length)))
+    with pytest.raises(Lost, match="bytes"):
+        Parts(stream, "frame", max_picture=4000).next()
+    assert MAX_PICTURE > 10 << 20
+
+
+def test_the_end_marker_of_a_thumbnail_does_not_end_the_picture():
+    thumbnail = jpeg(1)
+    exif = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    picture = PICTURES[0][:2] + exif + PICTURES[0][2:]
+    stream = io.BufferedReader(io.BytesIO(part(picture, length=False)))
+    assert Parts(stream, "frame").next()[0] == picture
+
+
+class InPieces(io.RawIOBase):
+    """A stream that gives its bytes in pieces of the sizes asked for by the test."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self._data, self._sizes, self._turn = data, sizes, 0
+
+    def read1(self, _: int) -> bytes:
+        size = self._sizes[self._turn % len(self._sizes)]
+        self._turn += 1
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.booleans(), st.binary(max_size=30)), min_size=1, max_size=5),
+    st.lists(st.integers(1, 700), min_size=1, max_size=8),
+)
+def test_however_a_stream_is_cut_the_same_pictures_come_out(parts, sizes):
+    # Noise is what may stand between parts: not the delimiter itself.
+    data = b"".join(noise.replace(b"-", b"+") + part(jpeg(value), length=length) for value, length, noise in parts)
+    stream = Parts(InPieces(data, sizes), "frame")
+    assert [stream.next()[0] for _ in parts] == [jpeg(value) for value, _, _ in parts]
+    with pytest.raises(Lost, match="ended"):
+        stream.next()
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_picture_that_was_cut_off_does_not_swallow_the_next(size):
+    cut = PICTURES[0][:-20]
+    stream = Parts(InPieces(part(cut, length=False) + part(PICTURES[1], length=False), [size]), "frame")
+    assert [stream.next()[0] for _ in range(2)] == [cut, PICTURES[1]]
+
+
+@given(st.binary(max_size=600), st.lists(st.integers(1, 100), min_size=1, max_size=4))
+def test_whatever_comes_it_ends(data, sizes):
+    stream = Parts(InPieces(b"--frame\r\n" + data, sizes), "frame")
+    with pytest.raises(Lost):
+        list(iter(stream.next, None))
