@@ -31,6 +31,9 @@ def require(module: str) -> Any:
     # 3 leaves only fatal messages; setdefault, because whoever sets it wants to see more.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if root in ("tensorflow", "keras"):
+        # TensorFlow's remarks on how it was called (a batch of another size was traced again) are not for its user.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if root == "matplotlib":
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # "building the font cache; this may …"
     try:
