@@ -72,10 +72,20 @@ def _check_inputs(operator: Operator, tensors: Sequence[Tensor]) -> None:
     if name == "DEPTHWISE_CONV_2D" and not biased and tensors[inputs[1]].dtype in ("int8", "uint8"):
         # The quantized kernels read a bias without asking.
         raise Malformed(f"operator {name} lacks a bias")
+    if name == "CONV_2D":
+        _check_groups(tensors[inputs[0]].shape, tensors[inputs[1]].shape)
     if name in ("ADD", "SUB") and operator.outputs:
         scales = [tensors[index].scales[:1] for index in (*inputs[:2], operator.outputs[0])]
         if all(scales) and max(scales)[0] > _LARGEST_SCALE_RATIO * scales[2][0]:
             raise Malformed(f"operator {name} has the scales {', '.join(f'{scale[0]:g}' for scale in scales)}")
+
+
+def _check_groups(picture: Sequence[int], filters: Sequence[int]) -> None:
+    """A picture deeper than the filters means groups, which both depths must divide into: kernels divide by them."""
+    if len(picture) == len(filters) == 4 and picture[3]:
+        groups, rest = divmod(picture[3], filters[3] or picture[3] + 1)
+        if rest or not groups or filters[0] % groups:
+            raise Malformed(f"operator CONV_2D has filters {tuple(filters)} for {picture[3]} channels")
 
 
 def _check_position(

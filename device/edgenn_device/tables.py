@@ -8,10 +8,9 @@ they hold (many offsets to one place), so the time it takes is bounded by the si
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
-
-import numpy as np
 
 # Scalars and vector elements: struct format by the letters that `operators` uses for layouts.
 _SCALARS = {
@@ -153,7 +152,7 @@ class Table:
         if not count:
             return ()
         values: tuple[float, ...] = struct.unpack_from(f"<{count}f", self._buffer.data, start)
-        if not np.isfinite(values).all():
+        if not all(map(math.isfinite, values)):
             raise Malformed(f"the numbers at {start} are not finite")
         return values
 

@@ -215,6 +215,7 @@ def _sparse(model: schema.ModelT) -> None:
         (lambda m: _set(_operator(m, "CONV_2D"), builtinOptions=None, builtinOptionsType=0), "lacks its options"),
         (_zero_stride, "step 0"),  # a division by zero
         (_huge_dilation, "step 65536"),  # becomes 0 in 16 bits, and a division by zero
+        (lambda m: _set(_tensor(m, _operator(m, "CONV_2D").inputs[0]), shape=[1, 32, 32, 42]), "for 42 channels"),
         (_axes, "axes"),
         (_calls_itself, "calls itself"),  # an endless recursion in the runtime
         (_external, "another file"),

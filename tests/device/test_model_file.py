@@ -199,9 +199,9 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     ("name", "edit", "reason"),
     [
         ("tiny_vector", lambda m: None, "not a picture"),  # (1, 16)
-        ("tiny_float", lambda m: _reshape(m, [1, 3, 32, 32]), "channels last"),
+        ("tiny_float", lambda m: _reshape(m, [1, 3, 32, 24]), "channels last"),
         ("tiny_float", lambda m: _reshape(m, [2, 32, 16, 3]), "not a picture"),  # a batch of two
-        ("tiny_float", lambda m: _reshape(m, [1, 32, 24, 4]), "not a picture"),  # four channels
+        ("tiny_float", lambda m: _reshape(m, [1, 32, 16, 6]), "not a picture"),  # six channels
         ("tiny_float", lambda m: _reshape(m, [1, 1, 1024, 3]), None),  # odd, but one
         ("tiny_float", lambda m: _reshape(m, [1, 32, 32, 3], [-1, 32, 32, 3]), None),  # dynamic batch
         ("tiny_float", lambda m: _reshape(m, [1, 32, 32, 3], [1, -1, -1, 3]), "fixed size"),
