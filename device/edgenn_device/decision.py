@@ -86,7 +86,7 @@ class Decision:
 
         Args:
           scores: float32 of shape (classes,). Scores that are not finite (a float model can give them) count as 0.
-          time: the frame's moment in its scene, in seconds. One that lies before the last frame's counts as the same moment.
+          time: the frame's moment in its scene, in seconds. One before the last frame's counts as the same moment.
         """
         if not math.isfinite(scores.sum()):
             scores = np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)

@@ -90,7 +90,9 @@ def find(root: Path, wanted: Sequence[str] = (), least_classes: int = 2) -> Foun
     return Found(labels, taken, folders, problems)
 
 
-def _labels(parent: Path, names: set[str], wanted: Sequence[str], problems: list[Problem], least: int) -> tuple[str, ...]:
+def _labels(
+    parent: Path, names: set[str], wanted: Sequence[str], problems: list[Problem], least: int
+) -> tuple[str, ...]:
     layout = f"one folder per class, as in {parent / 'CLASS' / 'photo.jpg'}"
     if not names and problems:
         raise EdgennError(f"the pictures in {problems[0].path.parent} have no label: put them into {layout}")

@@ -25,9 +25,9 @@ def validation_contents(classes: Iterable[Collection[str]]) -> frozenset[str]:
     of 0.8^20 = 1 percent.
 
     Args:
-      classes: for every class the hex sha256 of its contents, at least one (of a single one, it is taken back for training). A content may stand in
-        several classes; it is then on the same side in all of them, and a small class made only of such contents
-        can be left with one side empty.
+      classes: for every class the hex sha256 of its contents, at least one (a single one stays for training). A
+        content may stand in several classes; it is then on the same side in all of them, and a small class made only
+        of such contents can be left with one side empty.
     """
     groups = [set(contents) for contents in classes]
     chosen = {content for group in groups for content in group if _fraction(content) < VALIDATION_SHARE}
