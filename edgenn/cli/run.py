@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgenn_device.errors import EdgennError
+from edgenn_device.files import write_atomically
 
 if TYPE_CHECKING:
-    from edgenn_device.pipeline import Result, Summary
+    from edgenn_device.pipeline import Summary
     from edgenn_device.profiler import Histogram
 
 _PERCENTILES = (50, 90, 99)
@@ -44,7 +46,10 @@ _PERCENTILES = (50, 90, 99)
 )
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Labels per result.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per frame, and a last one with the summary.")
-@click.option("--profile", is_flag=True, help="At the end, p50, p90 and p99 of every stage.")
+@click.option("--profile", is_flag=True, help="At the end, p50, p90 and p99 of every stage, sink and frame's age.")
+@click.option(
+    "--timeline", type=click.Path(path_type=Path), metavar="FILE", help="What each stage did when, for Perfetto."
+)
 def command(
     model: str,
     source: str,
@@ -56,6 +61,7 @@ def command(
     top: int,
     as_json: bool,
     profile: bool,
+    timeline: Path | None,
 ) -> None:
     """Classify what SOURCE shows with MODEL (a .tflite), frame by frame, until it ends or Ctrl-C.
 
@@ -64,40 +70,44 @@ def command(
     """
     from edgenn_device.cameras import open_source
     from edgenn_device.classifier import Classifier
-    from edgenn_device.pipeline import STAGES, Pipeline
-    from edgenn_device.profiler import Histogram
+    from edgenn_device.pipeline import Pipeline
+    from edgenn_device.profiler.stages import Stopwatch
+    from edgenn_device.profiler.timeline import Timeline
     from edgenn_device.sinks import JsonLines, Terminal
 
     classifier = Classifier(model, labels=labels, runtime=runtime, threads=threads)
-    pipeline = Pipeline(open_source(source, fast=fast, input=classifier.model.input), classifier, top_k=top)
-    histograms = {stage: Histogram() for stage in (*STAGES, "latency")} if profile else {}
+    if timeline is not None and timeline.exists():
+        raise click.UsageError(f"{timeline} exists: choose another name")
+    opened = open_source(source, fast=fast, input=classifier.model.input)
+    watched = Timeline() if timeline else None
+    if watched:
+        pipeline = Pipeline(watched.source(opened), watched.classifier(classifier), top_k=top)
+    else:
+        pipeline = Pipeline(opened, classifier, top_k=top)
+    stopwatch = Stopwatch(watched)
     sink = (JsonLines if as_json else Terminal)(sys.stdout)
     try:
         with sink:
             try:
                 with closing(pipeline.results(limit)) as results:
                     for result in results:
-                        sink.write(result)
-                        _record(histograms, result)
+                        stopwatch.write(result, [sink])
             finally:
                 # Also after Ctrl-C, or when the source failed half-way: what was done is told.
                 if pipeline.opened:
-                    sink.finish(_figures(pipeline.summary(), histograms))
+                    sink.finish(_figures(pipeline.summary(), stopwatch.named() if profile else {}))
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`). Python would complain once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if pipeline.opened:
-            click.echo(_text(pipeline.summary(), histograms, classifier.interpreter.description), err=True)
+            told = _text(pipeline.summary(), stopwatch.named() if profile else {}, classifier.interpreter.description)
+            click.echo(told, err=True)
+            if timeline and watched:
+                write_atomically(timeline, watched.to_json())
+                click.echo(f"written: {timeline} (open it in ui.perfetto.dev)", err=True)
     if pipeline.bad and not pipeline.frames:
         raise EdgennError(f"{source}: none of its {pipeline.bad} pictures can be read")
-
-
-def _record(histograms: dict[str, Histogram], result: Result) -> None:
-    if histograms:
-        for stage, seconds in result.stages.items():
-            histograms[stage].record(seconds)
-        histograms["latency"].record(result.latency)
 
 
 def _figures(summary: Summary, histograms: dict[str, Histogram]) -> dict[str, Any]:
@@ -125,8 +135,9 @@ def _text(summary: Summary, histograms: dict[str, Histogram], runtime: str) -> s
         f"{unreadable} ({runtime})"
     ]
     if histograms and summary.frames:
-        lines.append("".join(["stage     ", *(f"{f'p{p} ms':>11}" for p in _PERCENTILES)]))
+        width = max(map(len, histograms))
+        lines.append("".join([f"{'stage':<{width}}", *(f"{f'p{p} ms':>11}" for p in _PERCENTILES)]))
         for stage, histogram in histograms.items():
             figures = (f"{histogram.percentile(p) * 1000:11.3f}" for p in _PERCENTILES)
-            lines.append("".join([f"{stage:<10}", *figures]))
+            lines.append("".join([f"{stage:<{width}}", *figures]))
     return "\n".join(lines)

@@ -74,11 +74,24 @@ def test_a_limit_ends_it_and_profile_shows_every_stage(model):
     *frames, last = lines(done)
     assert len(frames) == 5
     stages = last["summary"]["stages"]
-    assert list(stages) == ["capture", "queue", "preprocess", "invoke", "decide", "latency"]
+    assert list(stages) == ["capture", "queue", "preprocess", "invoke", "decide", "sink JsonLines", "age"]
     assert all(0 <= stage["p50_ms"] <= stage["p90_ms"] <= stage["p99_ms"] for stage in stages.values())
     assert stages["invoke"]["p50_ms"] > 0
     assert "p99 ms" in done.stderr
     assert "preprocess" in done.stderr
+
+
+def test_a_timeline_shows_every_frame_in_every_stage(model, tmp_path):
+    path = tmp_path / "timeline.json"
+    done = run(model, "--source", "synthetic", "--fast", "--limit", 8, "--timeline", path)
+    assert done.returncode == 0, done.stderr
+    events = json.loads(path.read_text())["traceEvents"]
+    for stage in ("capture", "preprocess", "invoke", "decide", "sink Terminal"):
+        frames = [event["args"]["frame"] for event in events if event["ph"] == "X" and event["name"] == stage]
+        assert frames[:8] == list(range(8)), stage
+    again = run(model, "--source", "synthetic", "--fast", "--limit", 1, "--timeline", path)
+    assert again.returncode == 2
+    assert "exists" in again.stderr
 
 
 def test_without_json_a_person_reads_it(model, tiny):
