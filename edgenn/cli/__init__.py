@@ -23,6 +23,8 @@ VERBS = {
     "evaluate": "How good a model is, class by class.",
     "inspect": "What is in a model, and what can run it.",
     "run": "Classify a camera, a video or a folder, live.",
+    "tag": "Label a catalogue of pictures.",
+    "serve": "Answer pictures over HTTP: JSON, and the Open Inference Protocol.",
     "profile": "Where the time goes: latency, memory, stages, operators.",
     "doctor": "What this machine can and cannot do, and the line to type to mend it.",
 }

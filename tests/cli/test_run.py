@@ -139,7 +139,14 @@ def test_a_reader_that_has_seen_enough_ends_it_cleanly(model):
 
 def test_an_interruption_is_a_clean_end_with_the_summary(model):
     command = [*EDGENN, "run", str(model), "--source", "synthetic", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts into the background with SIGINT ignored, and so may whoever runs the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert json.loads(process.stdout.readline())["frame"] == 0
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)

@@ -1,0 +1,95 @@
+"""The token: made private, demanded where it must be, never shown."""
+
+import stat
+
+import pytest
+
+from edgenn.serving import access
+from edgenn_device.errors import EdgennError
+
+TOKEN = "a-token-of-enough-characters"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),  # the whole network is this machine
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # every interface
+        ("::", False),
+        ("192.168.1.2", False),
+        ("127.0.0.1.example.org", False),  # a name that looks like an address
+        ("", False),
+    ],
+)
+def test_only_this_machine_is_loopback(host, loopback):
+    assert access.is_loopback(host) is loopback
+
+
+def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path):
+    path = tmp_path / "new" / "token"
+    made = access.token(path)
+    assert len(made) >= 40
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert access.token(path) == made
+    assert access.token(tmp_path / "another") != made
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (TOKEN, 0o644, "chmod 600"),  # everybody reads it
+        (TOKEN, 0o640, "chmod 600"),  # the group reads it
+        ("short", 0o600, "16"),
+        ("", 0o600, "no token"),
+        ("two words of some length", 0o600, "no token"),
+        ("ümlauts-in-a-token-here", 0o600, "no token"),
+        ("x" * 5000, 0o600, "no token"),
+    ],
+)
+def test_a_token_file_that_will_not_do_is_refused(tmp_path, content, mode, said):
+    path = tmp_path / "token"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(EdgennError, match=said) as error:
+        access.token(path)
+    assert not content or len(content) < 10 or content not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer {TOKEN}", True),  # the scheme's case does not matter (RFC 9110, 11.1)
+        (f"Basic {TOKEN}", False),
+        (TOKEN, False),
+        (f"Bearer {TOKEN}x", False),
+        (f"Bearer {TOKEN[:-1]}", False),
+        ("Bearer ü", False),
+        ("Bearer ", False),
+        (None, False),
+    ],
+)
+def test_only_the_token_opens(header, allowed):
+    assert access.allows(header, TOKEN) is allowed
+
+
+def test_everything_but_health_demands_the_token(start, picture):
+    with start(token=TOKEN) as server:
+        for method, path in (
+            ("POST", "/classify"),
+            ("POST", "/v2/models/tiny/infer"),
+            ("GET", "/v2/models/tiny"),
+            ("GET", "/v2"),
+            ("GET", "/metrics"),
+        ):
+            refused = server.ask(method, path, picture)
+            assert refused.status == 401, path
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert TOKEN not in refused.content.decode()
+            assert server.ask(method, path, picture, Authorization="Bearer " + "x" * len(TOKEN)).status == 401
+        assert server.ask("GET", "/v2/health/live").status == 200
+        assert server.ask("GET", "/v2/health/ready").status == 200
+        assert server.post(picture, Authorization=f"Bearer {TOKEN}").status == 200
