@@ -3,10 +3,10 @@
     python tools/bench_profiler_compare.py MODEL [--seconds 3] [--pairs 10] [--noise] [--json]
 
 Each repetition makes two measurements of one model, with an interpreter each, in the two ways that a person can: in
-turns within one measurement (`edgenn profile A B`), and one after the other (`--compare A.json B.json`). The second is
-once the same model as it is and once with 5% of its median burnt after every invoke, by a loop that looks at the clock.
-Counted are false alarms, slowdowns found, and 95% intervals that overlap. Slowed and same alternate, so that the
-machine's moods befall both. --noise starts a neighbour: a process that works and rests in random spells of up to 0.2 s
+turns within one measurement (`--compare A.tflite B.tflite`), and one after the other (`--compare A.json B.json`). The
+second is twice the same model as it is and then once with 5% of its median burnt after every invoke, by a loop that
+looks at the clock. Counted are false alarms, slowdowns found, and 95% intervals that overlap.
+--noise starts a neighbour: a process that works and rests in random spells of up to 0.2 s
 and strides through 64 MB meanwhile.
 """
 
@@ -147,7 +147,8 @@ def main() -> int:
                 (_, a_high), (b_low, b_high) = _bounds(first), _bounds(second)
                 apart.overlaps += _bounds(first)[0] <= b_high and b_low <= a_high
             together = measured(subjects, [0.0, extra], arguments.seconds)
-            found = compare.difference(*together["variants"], paired=True)
+            one, other = ({**together, "variants": [variant]} for variant in together["variants"])
+            found = compare.compare(one, other).differences[0][1]
             in_turns.count(found, slow)
             if not slow:
                 (a_low, a_high), (b_low, b_high) = (_interval(entry) for entry in together["variants"])
@@ -157,7 +158,8 @@ def main() -> int:
                 f"apart {one_after_the_other.short()}",
                 file=sys.stderr,
             )
-    busy = state.busy_by_others(before, state.state())
+        # Before the neighbour ends: afterwards its time counts as this process's own.
+        busy = state.busy_by_others(before, state.state())
     scores = {"in turns": in_turns, "one after the other": apart}
     good = in_turns.alarms * 20 <= in_turns.same and in_turns.found * 10 >= 9 * in_turns.slowed
     if arguments.json:

@@ -81,8 +81,8 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
     "--compare",
     nargs=2,
     type=click.Path(path_type=Path),
-    metavar="A.json B.json",
-    help="Measure nothing: do two files of --out FILE.json differ?",
+    metavar="A B",
+    help="Is B slower than A? Two models, timed in turns; or two files of --out FILE.json, as they are.",
 )
 @click.option(
     "--fail-over", multiple=True, metavar="p99=30ms", help="Exit 1 when invoke is slower; p50 … p99.9, mean, max."
@@ -131,7 +131,7 @@ def command(
     for path in out:
         if path.suffix not in _SUFFIXES:
             raise click.UsageError(f"--out {path}: its suffix says what to write, one of {', '.join(_SUFFIXES)}")
-    if compare:
+    if compare and ".json" in (compare[0].suffix, compare[1].suffix):
         from edgenn_device.profiler import compare as comparing
 
         found = comparing.compare(_read(compare[0]), _read(compare[1]))
@@ -165,14 +165,14 @@ def command(
     person = sys.stderr.isatty()
     try:
         measured = profile(
-            models,
+            compare or models,
             runs=runs,
             seconds=seconds,
             threads=threads,
             runtime=runtime,
             kernels=kernels,
             mlperf=mlperf,
-            source=None if source == "none" else source,
+            source=None if source == "none" or compare else source,
             labels=labels,
             timeline=watched,
             progress=(lambda words: _say(f"measuring: {words} ")) if person else None,
@@ -182,6 +182,12 @@ def command(
             _say("")
     if timeline is not None and watched is not None:
         _write(timeline, watched.to_json())
+    if compare:
+        from edgenn_device.profiler import compare as comparing
+
+        found = comparing.compare(*comparing.halves(report.to_dict(measured)))
+        _finish({".json": lambda: _json(found.to_dict()), ".txt": found.to_text}, as_json, as_markdown, out)
+        return
     forms = {
         ".json": lambda: _json(report.to_dict(measured)),
         ".md": lambda: markdown.to_markdown(measured).rstrip(),
@@ -209,9 +215,9 @@ def _check(
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown are two formats: choose one")
     if compare and (models or device):
-        raise click.UsageError("--compare takes two files that were measured before, and no model beside them")
+        raise click.UsageError("--compare takes two models or two files of --out FILE.json, and no model beside them")
     if not compare and not models:
-        raise click.UsageError("give a MODEL to measure, or --compare with two files that were measured before")
+        raise click.UsageError("give a MODEL to measure, or --compare with two of them")
     if device is not None and len(models) > 1:
         raise click.UsageError("--device estimates one model at a time")
     if timeline is not None and source == "none":

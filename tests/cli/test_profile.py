@@ -91,6 +91,15 @@ def test_two_measurements_are_compared(model: Path, tmp_path: Path) -> None:
     assert "threads: 1, then 2" in done.stdout
     document = json.loads(profile("--compare", first, second, "--json").stdout)
     assert document["differences"][0]["verdict"] in ("slower", "faster", "no difference shown")
+    same = profile("--compare", model, model, "--runs", 20)
+    assert same.returncode == 2
+    assert "one and the same" in same.stderr
+    other = tmp_path / "other.tflite"
+    other.write_bytes(Path("tests/data_files/tiny_float.tflite").read_bytes())
+    turns = profile("--compare", model, other, "--seconds", 0.5, "--threads", 1, "--json")
+    assert turns.returncode == 0, turns.stderr
+    (difference,) = json.loads(turns.stdout)["differences"]
+    assert difference["paired"] is True
     wrong = profile("--compare", first, model)
     assert wrong.returncode == 2
     assert "is no JSON" in wrong.stderr

@@ -183,6 +183,15 @@ def test_the_state_is_looked_at_before_during_and_after(measured: Profile) -> No
     assert states["during"]["looks"] == len(measured.during)
 
 
+def test_mlperf_is_told_with_its_rule(measured: Profile) -> None:
+    ruled = replace(measured, mlperf=True)
+    for text in (table.to_text(ruled, 100), markdown.to_markdown(ruled), page.to_html(ruled)):
+        assert "MLPerf Inference 0.5" in " ".join(text.split())
+        assert "MLPerf" not in table.to_text(measured, 100)
+    assert report.to_dict(ruled)["mlperf"]["queries"] == measured.runs
+    assert report.to_dict(measured)["mlperf"] is None
+
+
 def test_the_page_stands_alone_and_escapes(measured: Profile) -> None:
     html = page.to_html(replace(measured, disturbances=("<script>alert(1)</script> & more",)))
     assert "<script" not in html

@@ -102,7 +102,9 @@ class Comparison:
             lines += ["! Not measured alike:", *(f"!   {line}" for line in self.unlike)]
         lines += [f"{what}: {found.to_text()}" for what, found in self.differences]
         if all(found.verdict == "no difference shown" and not found.paired for _, found in self.differences):
-            lines.append("To tell smaller differences apart, measure both in turns: edgenn profile FIRST SECOND")
+            lines.append(
+                "To tell less apart, measure both in turns: edgenn profile --compare FIRST.tflite SECOND.tflite"
+            )
         return "\n".join(lines)
 
 
@@ -126,6 +128,23 @@ def within(document: Mapping[str, Any]) -> list[tuple[str, Difference]]:
     return [(label(other, document), difference(first, other, paired=True)) for other in others]
 
 
+def halves(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A document of two models as one of each; `compare` knows by the session that they were timed in turns.
+
+    Raises:
+      EdgennError: it holds one model only.
+    """
+    first, *others = document["variants"]
+    models = [variant for variant in others if variant["model_sha256"] != first["model_sha256"]]
+    if not models:
+        raise EdgennError("the two models are one and the same: there is nothing to compare")
+    parts = [
+        [one for one in document["variants"] if one["model_sha256"] == key["model_sha256"]]
+        for key in (first, models[0])
+    ]
+    return {**document, "variants": parts[0]}, {**document, "variants": parts[1]}
+
+
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
     """Compare two documents of `edgenn profile --json`: each variant with its like, else the first with the first.
 
@@ -140,18 +159,16 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
     pairs = [(mine, others[key]) for mine in first["variants"] if (key := _likeness(mine)) in others]
     if not pairs:
         pairs = [(first["variants"][0], second["variants"][0])]
-    unlike = _unlike(pairs[0][0], pairs[0][1], _OF_THE_VARIANT)
+    # Of models that were timed in turns, that they differ is the question and no answer.
+    unlike = [] if paired else _unlike(pairs[0][0], pairs[0][1], _OF_THE_VARIANT)
     keys = [*first["environment"], *(key for key in second["environment"] if key not in first["environment"])]
     unlike += _unlike(
         first["environment"],
         second["environment"],
         [key for key in keys if key not in _OF_THE_MOMENT and key not in _OF_THE_VARIANT],
     )
-    disturbed = [
-        f"{which}: {sentence}"
-        for which, document in (("first", first), ("second", second))
-        for sentence in document["disturbances"]
-    ]
+    named = [("", first)] if paired else [("first: ", first), ("second: ", second)]
+    disturbed = [f"{which}{sentence}" for which, document in named for sentence in document["disturbances"]]
     found = [(mine["description"], difference(mine, yours, paired=paired)) for mine, yours in pairs]
     return Comparison(tuple(unlike), tuple(disturbed), tuple(found))
 
