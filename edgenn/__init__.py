@@ -15,9 +15,14 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["convert", "evaluate", "train"]
+__all__ = ["convert", "evaluate", "tag", "train"]
 
-_HOMES = {"train": "edgenn.training", "convert": "edgenn.conversion", "evaluate": "edgenn.evaluation"}
+_HOMES = {
+    "train": "edgenn.training",
+    "convert": "edgenn.conversion",
+    "evaluate": "edgenn.evaluation",
+    "tag": "edgenn.tagging",
+}
 
 
 def __getattr__(name: str) -> Any:

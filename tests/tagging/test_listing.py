@@ -1,0 +1,96 @@
+"""Which pictures a path names, and in which order."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenn.tagging import listing
+from edgenn.tagging.listing import pictures
+from edgenn_device.errors import EdgennError
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_a_folder_gives_its_pictures_in_order_then_those_of_its_folders(tmp_path):
+    make(tmp_path, "b.jpg", "a.PNG", "z/1.jpg", "c/2.webp", "c/1.jpeg", "notes.txt", ".hidden.jpg", ".git/1.jpg")
+    (tmp_path / "link-to-folder").symlink_to(tmp_path / "c")
+    (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
+    found = [os.path.relpath(path, tmp_path) for path in pictures([str(tmp_path)])]
+    # The broken link is listed: its row says what is wrong with it.
+    assert found == ["a.PNG", "b.jpg", "broken.jpg", "c/1.jpeg", "c/2.webp", "z/1.jpg"]
+
+
+def test_paths_keep_their_order_and_a_named_file_needs_no_suffix(tmp_path):
+    make(tmp_path, "scan", "b.jpg", "a/1.jpg", "a/2.jpg")
+    given_ = [str(tmp_path / name) for name in ("scan", "a/*.jpg", "b.jpg", "a", "b.jpg")]
+    names = [os.path.relpath(path, tmp_path) for path in pictures(given_)]
+    assert names == ["scan", "a/1.jpg", "a/2.jpg", "b.jpg", "a/1.jpg", "a/2.jpg", "b.jpg"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
+    make(tmp_path, "a[1].jpg", "a1.jpg")
+    assert [*pictures([str(tmp_path / "a[1].jpg")])] == [str(tmp_path / "a[1].jpg")]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "no picture"),  # an empty folder
+        (["notes.txt"], "no picture"),  # nothing that is one
+        (None, "does not exist"),  # nothing at all
+    ],
+)
+def test_a_path_that_names_nothing_is_an_error(tmp_path, names, said):
+    folder = tmp_path / "folder"
+    if names is not None:
+        folder.mkdir()
+        make(folder, *names)
+    with pytest.raises(EdgennError, match=said):
+        [*pictures([str(folder)])]
+
+
+def test_a_glob_that_matches_nothing_is_an_error(tmp_path):
+    with pytest.raises(EdgennError, match="no picture"):
+        [*pictures([str(tmp_path / "*.jpg")])]
+
+
+def test_a_folder_larger_than_a_run_is_sorted_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_RUN", 7)
+    names = [f"{number * 37 % 101:03d}.jpg" for number in range(101)]
+    make(tmp_path, *names)
+    assert [Path(path).name for path in pictures([str(tmp_path)])] == sorted(names)
+
+
+# Any bytes but a null character may stand in a path; a line feed only where entries end with null characters.
+_PATHS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda path: b"\0" not in path), max_size=30)
+
+
+@given(_PATHS, st.integers(1, 50))
+def test_a_list_ended_by_null_characters_gives_every_path(paths, piece):
+    class Slow(io.BytesIO):
+        """The first read must see a null character, as of `find -print0`; later ones may end anywhere."""
+
+        def read(self, size=-1):
+            return super().read(size if self.tell() == 0 else min(size, piece))
+
+    stream = Slow(b"".join(path + b"\0" for path in paths))
+    assert [os.fsencode(path) for path in listing.lines(stream)] == paths
+
+
+@given(_PATHS)
+def test_a_list_of_lines_gives_every_path(paths):
+    paths = [path for path in paths if not set(path) & set(b"\n\r")]
+    stream = io.BytesIO(b"\n".join(paths))
+    assert [os.fsencode(path) for path in listing.lines(stream)] == paths
+
+
+def test_lines_may_end_like_those_of_windows_and_be_empty():
+    assert [*listing.lines(io.BytesIO(b"a.jpg\r\n\nb c.jpg\r\n"))] == ["a.jpg", "b c.jpg"]
