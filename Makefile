@@ -4,14 +4,13 @@ VENV := .venv
 EDGENN := $(VENV)/bin/edgenn
 RUNTIME_VENV := .venv-tflite-runtime
 
-.PHONY: help install demo test test-slow check bench clean
+.PHONY: help install demo test test-slow check clean
 help:
 	@echo "make install    .venv with every extra; .venv/bin/edgenn is the command"
 	@echo "make demo       the whole road on drawn garments: train, quantize, classify a video, report.html"
 	@echo "make test       the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make check      ruff, mypy, import contract"
-	@echo "make bench      the figures of BENCHMARKS.md that need no photos of your own"
 
 install: $(VENV)/.installed
 
