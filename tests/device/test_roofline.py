@@ -112,6 +112,13 @@ def test_float_layers_are_held_against_the_float_peak() -> None:
     assert (point.roof, point.share) == (pytest.approx(50), pytest.approx(1.0))
 
 
+def test_a_layer_too_short_to_be_timed_well_has_a_roof_and_no_share() -> None:
+    long, short = roofline.points([layer("CONV_2D", 10_000, 1000, 10.0), layer("CONV_2D", 10_000, 1000, 9.0)], MACHINE)
+    assert long.share is not None
+    assert (short.share, short.gops) == (None, None)
+    assert short.roof == long.roof
+
+
 def test_kernels_of_no_operator_stand_nowhere() -> None:
     assert roofline.points([layer("Transpose", 0, 0, 3.0, index=None)], MACHINE) == ()
 

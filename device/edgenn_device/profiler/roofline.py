@@ -102,11 +102,16 @@ class Point:
     share: float | None
 
 
+# LiteRT cuts an operator's time off at a whole µs: below ten of them that may be a tenth of it and more, and a rate
+# made of it lie above the roof.
+_LEAST_MICROSECONDS = 10
+
+
 def points(timed: Sequence[Layer], machine: Machine, graph: flatbuffer.Graph | None = None) -> tuple[Point, ...]:
     """Where each layer stands, in the order given; layers without bytes (kernels of no operator) are left out.
 
     Args:
-      timed: of `operators.timed` or `prefixes.timed`; untimed layers get a roof and no share.
+      timed: of `operators.timed` or `prefixes.timed`; layers untimed, or of less than 10 µs, get a roof and no share.
       graph: of the model; with it, layers that compute in float32 are held against that peak. Without it all are int8.
     """
     return tuple(_point(layer, machine, _dtype(layer, graph)) for layer in timed if layer.bytes)
@@ -121,7 +126,7 @@ def _point(layer: Layer, machine: Machine, dtype: str) -> Point:
     )
     roof = min(OPERATIONS_PER_MAC * peak, intensity * machine.memory)
     gops = gigabytes = share = None
-    if layer.microseconds:
+    if layer.microseconds and layer.microseconds >= _LEAST_MICROSECONDS:
         seconds = layer.microseconds / 1e6
         gops, gigabytes = operations / seconds / 1e9, layer.bytes / seconds / 1e9
         share = operations / seconds / roof if side == "compute" else layer.bytes / seconds / machine.memory
