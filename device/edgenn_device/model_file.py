@@ -23,7 +23,7 @@ from typing import cast
 from . import flatbuffer, metadata
 from .card import Card, Colour, Dtype, InputSpec
 from .errors import EdgennError
-from .flatbuffer import Graph
+from .graph import Graph
 
 LABELS = "labels.txt"
 CARD = "edgenn.json"

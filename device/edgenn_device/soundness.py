@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from .graph import Operator, Tensor
 from .operators import OPTIONAL_INPUTS, POSITIONS, REQUIRED_INPUTS, REQUIRED_OPTIONS
 from .tables import Malformed
-
-if TYPE_CHECKING:
-    from .flatbuffer import Operator, Tensor
 
 # The built-in kernels of ADD and SUB shift by 20 bits and abort when the output's scale cannot be reached so
 # (tensorflow/lite/kernels/add.cc, left_shift).

@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from edgenn.conversion.targets import Verdict
     from edgenn_device.card import InputSpec
-    from edgenn_device.flatbuffer import Tensor
+    from edgenn_device.graph import Tensor
     from edgenn_device.model_file import ModelFile
 
 _FEW = 5

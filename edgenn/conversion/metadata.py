@@ -16,7 +16,7 @@ import flatbuffers
 from edgenn_device import flatbuffer
 from edgenn_device.card import Card
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Graph, Tensor
+from edgenn_device.graph import Graph, Tensor
 from edgenn_device.metadata import (
     ENTRY,
     GRAYSCALE,

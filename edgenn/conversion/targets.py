@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Graph, Operator, Tensor
+from edgenn_device.graph import Graph, Operator, Tensor
 from edgenn_device.model_file import ModelFile
 from edgenn_device.operators import EDGETPU
 

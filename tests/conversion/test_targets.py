@@ -13,7 +13,7 @@ import pytest
 from edgenn.conversion import targets
 from edgenn.conversion.targets import check, runtime_operators
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Graph, Operator
+from edgenn_device.graph import Graph, Operator
 from edgenn_device.model_file import ModelFile, load
 from edgenn_device.operators import OPERATORS
 

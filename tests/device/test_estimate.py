@@ -11,7 +11,7 @@ import pytest
 
 from edgenn_device import model_file
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Operator
+from edgenn_device.graph import Operator
 from edgenn_device.profiler import estimate
 from edgenn_device.profiler.estimate import Device, Step
 from edgenn_device.profiler.roofline import Machine

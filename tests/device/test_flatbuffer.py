@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Graph, parse
+from edgenn_device.flatbuffer import parse
+from edgenn_device.graph import Graph
 from edgenn_device.operators import OPERATORS, OPTIONS, OPTIONS_2, OPTIONS_OF, POSITIONS, REQUIRED_INPUTS, TYPES
 
 FOLDER = Path(__file__).parents[1] / "data_files"

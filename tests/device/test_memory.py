@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgenn_device import model_file
-from edgenn_device.flatbuffer import Graph, Operator, Tensor
+from edgenn_device.graph import Graph, Operator, Tensor
 from edgenn_device.interpreter import Interpreter, available_runtimes
 from edgenn_device.profiler import memory
 

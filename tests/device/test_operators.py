@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgenn_device import model_file
-from edgenn_device.flatbuffer import Graph, Operator, Tensor
+from edgenn_device.graph import Graph, Operator, Tensor
 from edgenn_device.profiler import operators
 from edgenn_device.profiler.operators import Layer, OperatorTimes
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgenn_device import flatbuffer, model_file
 from edgenn_device.errors import EdgennError
+from edgenn_device.graph import Graph
 from edgenn_device.interpreter import Interpreter, available_runtimes
 from edgenn_device.profiler import prefixes
 from edgenn_device.tables import Buffer
@@ -76,7 +77,7 @@ def test_vectors_that_tables_share_are_not_cut_by_accident(
     # As if the outputs' vector were also the inputs': re-pointing one moves the other.
     sound = flatbuffer.parse
 
-    def shared(data: bytes) -> flatbuffer.Graph:
+    def shared(data: bytes) -> Graph:
         graph = sound(data)
         return replace(graph, inputs=graph.outputs) if data != tiny.content else graph
 

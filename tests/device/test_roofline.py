@@ -12,7 +12,7 @@ import pytest
 from edgenn_device import flatbuffer
 from edgenn_device.card import InputSpec
 from edgenn_device.errors import EdgennError
-from edgenn_device.flatbuffer import Graph, Operator, Tensor
+from edgenn_device.graph import Graph, Operator, Tensor
 from edgenn_device.interpreter import Interpreter, available_runtimes
 from edgenn_device.model_file import ModelFile
 from edgenn_device.profiler import roofline

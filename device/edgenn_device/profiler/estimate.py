@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from .. import flatbuffer
 from ..errors import EdgennError
+from ..graph import Graph
 from ..model_file import ModelFile
 from ..operators import EDGETPU
 from . import environment
@@ -181,7 +181,7 @@ def _device(name: str, document: dict[str, Any]) -> Device:
     return device
 
 
-def steps(graph: flatbuffer.Graph) -> list[Step]:
+def steps(graph: Graph) -> list[Step]:
     """The graph's operators, one step each."""
     found = []
     for layer, operator in zip(layers(graph), graph.operators, strict=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..flatbuffer import Graph
+from ..graph import Graph
 
 if TYPE_CHECKING:
     from ..interpreter import Interpreter

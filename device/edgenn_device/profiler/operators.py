@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ..flatbuffer import Graph, Operator
+from ..graph import Graph, Operator
 
 if TYPE_CHECKING:
     from ..model_file import ModelFile

@@ -25,6 +25,7 @@ from .. import flatbuffer
 from ..card import InputSpec
 from ..errors import EdgennError
 from ..files import write_atomically
+from ..graph import Graph
 from ..model_file import ModelFile
 from . import environment, state
 from .operators import Layer
@@ -107,7 +108,7 @@ class Point:
 _LEAST_MICROSECONDS = 10
 
 
-def points(timed: Sequence[Layer], machine: Machine, graph: flatbuffer.Graph | None = None) -> tuple[Point, ...]:
+def points(timed: Sequence[Layer], machine: Machine, graph: Graph | None = None) -> tuple[Point, ...]:
     """Where each layer stands, in the order given; layers without bytes (kernels of no operator) are left out.
 
     Args:
@@ -133,7 +134,7 @@ def _point(layer: Layer, machine: Machine, dtype: str) -> Point:
     return Point(layer.index, layer.name, layer.layer, gops, gigabytes, intensity, roof / 1e9, side, share)
 
 
-def _dtype(layer: Layer, graph: flatbuffer.Graph | None) -> str:
+def _dtype(layer: Layer, graph: Graph | None) -> str:
     if graph is None or layer.index is None:
         return "int8"
     outputs = graph.operators[layer.index].outputs
