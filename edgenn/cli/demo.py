@@ -12,7 +12,7 @@ import click
 from edgenn.demo.watcher import Step, Watcher
 
 if TYPE_CHECKING:
-    from edgenn.demo.road import Demo
+    from edgenn.demo.outcome import Demo
 
 _ERASE = "\r\033[K"
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import edgenn
 from edgenn.evaluation import plots, report
 from edgenn_device.garments import LABELS, draw, seed_in
 from edgenn_device.profiler.report import machine, percentiles
 
-if TYPE_CHECKING:
-    from .road import Demo, Feed
+from .outcome import Demo, Feed
 
 TEMPLATES = Path(__file__).parent / "templates"
 _COLOURS = 4  # --c0 to --c3 in demo.html
