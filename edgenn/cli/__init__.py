@@ -88,9 +88,8 @@ def main() -> None:
     except AnswerIsNo as answer:
         click.echo(f"edgenn: {answer}", err=True)
         status = 1
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain once more while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # How click ends when the reader of our output has gone (`| head`): that is no failure of ours.
         status = 0
     except EdgennError as error:
         status = _say(str(error))

@@ -61,6 +61,15 @@ def test_a_wrong_request_is_status_2_and_one_line(arguments, said, tiny, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_gone_is_no_failure(tiny):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*EDGENN, "inspect", str(tiny / "run" / "model.tflite")]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_verb_whose_extra_is_missing_says_what_to_install(tmp_path, tiny):
     """As on a Pi: TensorFlow is not there, which a finder that refuses it stands in for."""
     (tmp_path / "sitecustomize.py").write_text(
