@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import preprocess
+from . import delegates, golden, preprocess
 from .errors import EdgennError
 from .interpreter import Interpreter, Kernels
 from .model_file import ModelFile, load
@@ -42,10 +42,10 @@ class Classifier:
     Args:
       model: path of a .tflite, or one already loaded.
       labels: a file with one label a line, for a model that carries none.
-      runtime, threads, kernels: as for `Interpreter`.
+      runtime, threads, kernels, delegate: as for `Interpreter`. `standby` has a classifier that outlives its delegate.
 
     Raises:
-      EdgennError: the file is not a usable model, or no runtime here can execute it.
+      EdgennError: the file is not a usable model, no runtime here can execute it, or the delegate cannot be used.
 
     >>> Classifier("garments.tflite").classify("photo.jpg").label       # doctest: +SKIP
     'jacket'
@@ -59,9 +59,10 @@ class Classifier:
         runtime: str = "auto",
         threads: int | None = None,
         kernels: Kernels = "default",
+        delegate: str = delegates.CPU,
     ) -> None:
         self.model = model if isinstance(model, ModelFile) else load(model, labels=labels)
-        self.interpreter = Interpreter(self.model, runtime=runtime, threads=threads, kernels=kernels)
+        self.interpreter = Interpreter(self.model, runtime=runtime, threads=threads, kernels=kernels, delegate=delegate)
         classes = int(np.prod(self.interpreter.output.shape))
         self.labels = self.model.labels or tuple(f"class {index}" for index in range(classes))
         if len(self.labels) != classes:
@@ -94,3 +95,11 @@ class Classifier:
         if isinstance(image, (str, os.PathLike)):
             image = preprocess.read(Path(image), cover=(self.model.input.height, self.model.input.width))
         return self.result(self.scores(self.preprocess(image)), top_k)
+
+    def verify(self) -> bool | None:
+        """Whether this machine computes the golden outputs of the model's card; None where it has none."""
+        return golden.check(self.model, self.interpreter)
+
+    def close(self) -> None:
+        """Let go of what runs the model, if that is more than memory (`Standby` has a process)."""
+        return None

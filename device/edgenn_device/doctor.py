@@ -6,7 +6,6 @@ OpenCV nor a runtime itself, since a broken one is what it is asked to find; tho
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import delegates
+from .errors import EdgennError
 from .profiler import environment, memory, state
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
@@ -26,8 +27,6 @@ LEAST_MEMORY = 200 * 10**6
 LEAST_DISK = 10**9
 # A clock before this project's first release is not set; certificates then look as if not yet valid.
 _FIRST_YEAR = 2025
-# Coral's USB Accelerator announces itself as the first before its firmware is loaded and as the second afterwards.
-_CORAL_USB = ("1a6e:089a", "18d1:9302")
 # Distributions and the module that shows whether they work. As in `interpreter`, which needs NumPy to be imported.
 _RUNTIMES = {
     "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
@@ -245,60 +244,28 @@ def _picamera(machine: Machine) -> list[Check]:
 
 
 def _coral(machine: Machine) -> Check:
-    plugged = []
-    for device in sorted((machine.root / "sys/bus/usb/devices").glob("*")):
-        identity = f"{state.read(device / 'idVendor')}:{state.read(device / 'idProduct')}"
-        if identity in _CORAL_USB:
-            plugged.append(f"USB Accelerator ({identity})")
-    if (machine.root / "dev/apex_0").exists():
-        plugged.append("/dev/apex_0")
+    name = "Coral Edge TPU"
+    seen = delegates.attached(machine.root)
     try:
-        version, devices = edge_tpus(machine.edgetpu)
-    except OSError:
-        if not plugged:
-            return Check("Coral Edge TPU", None, "none attached, no libedgetpu; only needed for target coral")
-        return Check(
-            "Coral Edge TPU",
-            False,
-            f"{', '.join(plugged)} attached, but {machine.edgetpu} is missing",
-            "sudo apt install -y libedgetpu1-std",
-        )
-    except AttributeError as error:
-        return Check("Coral Edge TPU", False, f"{machine.edgetpu}: {error}", "sudo apt install -y libedgetpu1-std")
+        version, devices = delegates.list_edge_tpus(machine.edgetpu)
+    except EdgennError as error:
+        reason, _, mend = str(error).rpartition(": ")
+        if seen:
+            return Check(name, False, f"{', '.join(one.name for one in seen)} attached, but {reason}", mend)
+        if reason.startswith("there is no"):
+            return Check(name, None, "none attached, no libedgetpu; only needed for target coral")
+        return Check(name, False, reason, mend)
     if devices:
-        return Check("Coral Edge TPU", True, f"{', '.join(devices)}; {version}")
-    if plugged:
-        detail = f"{', '.join(plugged)} attached, but libedgetpu may not open it"
-        return Check("Coral Edge TPU", False, detail, "sudo usermod -aG plugdev,apex $USER && exec su - $USER")
-    return Check("Coral Edge TPU", None, f"none attached; {version}")
-
-
-class _Device(ctypes.Structure):
-    _fields_ = (("type", ctypes.c_int), ("path", ctypes.c_char_p))
-
-
-def edge_tpus(library: str = "libedgetpu.so.1") -> tuple[str, list[str]]:
-    """(version of the library, path of each Edge TPU that it may open), without claiming any of them.
-
-    Source: edgetpu_c.h of libedgetpu: enum edgetpu_device_type {APEX_PCI, APEX_USB}; struct edgetpu_device.
-
-    Raises:
-      OSError: the library is absent or made for another architecture.
-      AttributeError: it lacks a function that every libedgetpu has.
-    """
-    native = ctypes.CDLL(library)
-    native.edgetpu_version.restype = ctypes.c_char_p
-    native.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
-    native.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
-    native.edgetpu_free_devices.restype = None
-    native.edgetpu_free_devices.argtypes = [ctypes.POINTER(_Device)]
-    version = (native.edgetpu_version() or b"").decode(errors="replace")
-    count = ctypes.c_size_t()
-    devices = native.edgetpu_list_devices(ctypes.byref(count))
-    paths = [(devices[index].path or b"").decode(errors="replace") for index in range(count.value)]
-    if devices:
-        native.edgetpu_free_devices(devices)
-    return version, paths
+        detail = f"{', '.join(one.path for one in devices)}; {version}"
+        # What `run` takes first: LiteRT, then its predecessor.
+        runtime = next(((key, found) for key, (one, _) in _RUNTIMES.items() if (found := machine.version(one))), None)
+        wrong = delegates.mismatch(*runtime, machine.root) if runtime else None
+        if wrong:
+            return Check(name, False, *wrong.rsplit(": ", 1))
+        return Check(name, True, detail)
+    if seen:
+        return Check(name, False, *delegates.unusable(None, machine.root))
+    return Check(name, None, f"none attached; {version}")
 
 
 def _memory(machine: Machine) -> Check:

@@ -1,19 +1,22 @@
 """One face over the runtimes that execute a .tflite: ai-edge-litert, tflite-runtime and TensorFlow.
 
 Takes a model file that `model_file.load` has verified, never a path: the native interpreters trust what they are given
-and end the process on a damaged flatbuffer. Chooses no delegate but the runtime's own CPU kernels.
+and end the process on a damaged flatbuffer. Finds no delegate itself (`delegates` does) and never falls back to the CPU
+in silence: whoever asks for a delegate gets it or an error.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import delegates, installed
 from .errors import EdgennError
 from .model_file import ModelFile
 
@@ -53,9 +56,12 @@ class Interpreter:
       threads: CPU threads; None takes the machine's cores, four at most.
       kernels: "default" lets the runtime choose (XNNPACK in LiteRT and TensorFlow); "builtin" asks for TFLite's own
         kernels, which compute bit for bit what tflite-runtime does.
+      delegate: "cpu" for none; an Edge TPU as "usb", "pci" or ":N"; any other by the path of its library, with options
+        as PATH?key=value. It is loaded into this process, and takes it along if it crashes.
 
     Raises:
-      EdgennError: no runtime is installed, or it refuses the model (the runtime's own reason is in the line).
+      EdgennError: no runtime is installed, or it refuses the model (the runtime's own reason is in the line); the
+        delegate is not there or cannot be used.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Interpreter:
         runtime: str = "auto",
         threads: int | None = None,
         kernels: Kernels = "default",
+        delegate: str = delegates.CPU,
     ) -> None:
         if threads is not None and threads < 1:
             raise EdgennError(f"{threads} threads cannot run a model: --threads takes 1 or more")
@@ -76,8 +83,11 @@ class Interpreter:
         self.kernels = "builtin" if kernels == "builtin" or self.runtime == "tflite-runtime" else "xnnpack"
         if kernels == "builtin" and self.runtime != "tflite-runtime":
             options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self.delegate = delegates.find(delegate, runtime=self.runtime, version=self.version)
         try:
             with _quiet_native_stderr():
+                if self.delegate is not None:
+                    options["experimental_delegates"] = [delegates.load(self.delegate, module)]
                 self._native = module.Interpreter(**options)
                 self._native.allocate_tensors()
         except (RuntimeError, ValueError) as error:
@@ -89,10 +99,12 @@ class Interpreter:
 
     @property
     def description(self) -> str:
-        """Runtime, version, kernels and threads, as figures are to be labelled."""
+        """Runtime, version, delegate, kernels and threads, as figures are to be labelled."""
         name = _RUNTIMES[self.runtime][0][0]
+        delegate = f"{self.delegate.name}, " if self.delegate else ""
         kernels = "XNNPACK" if self.kernels == "xnnpack" else "built-in"
-        return f"{name} {self.version}, {kernels} kernels, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{name} {self.version}, {delegate}{kernels} kernels, {threads}"
 
     def invoke_raw(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run once.
@@ -144,12 +156,7 @@ def _choose(runtime: str) -> tuple[Runtime, str]:
 
 
 def _version(runtime: Runtime) -> str | None:
-    for distribution in _RUNTIMES[runtime][0]:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+    return next(filter(None, map(installed.version, _RUNTIMES[runtime][0])), None)
 
 
 def _import(runtime: Runtime) -> Any:
@@ -170,7 +177,19 @@ def _spec(details: dict[str, Any]) -> TensorSpec:
 def _refusal(error: Exception, description: str, model: ModelFile) -> str:
     reason = " ".join(str(error).split())
     if "edgetpu-custom-op" in reason:
-        return f"{model.path} was compiled for an Edge TPU and this is {description}: use the file it was compiled from"
+        return (
+            f"{model.path} was compiled for an Edge TPU and this is {description}: "
+            "add --delegate usb (or pci), or use the file it was compiled from"
+        )
+    newer = re.search(r"requires runtime version \((\d+)\).*newer than this runtime version \((\d+)\)", reason)
+    if newer:
+        return (
+            f"{model.path} was compiled for libedgetpu {newer[1]} and this is {newer[2]}: sudo apt install -y "
+            f"libedgetpu1-std, or compile it with edgetpu_compiler --min_runtime_version {newer[2]}"
+        )
+    # A libedgetpu that does not crash in a foreign runtime says this (google-coral/edgetpu issue 259).
+    if "Unsupported data type in custom op handler" in reason:
+        return f"libedgetpu was built against another TensorFlow Lite than {description}: install one built for it"
     if "Didn't find op" in reason:
         return f"{model.path} needs a newer runtime than {description} ({reason}): pip install -U ai-edge-litert"
     return f"{description} refuses {model.path}: {reason[:300]}"

@@ -25,6 +25,7 @@ import uvicorn
 
 from edgenn_device.errors import AnswerIsNo, EdgennError
 from edgenn_device.model_file import load
+from edgenn_device.token import is_loopback, stored_token
 
 from . import access
 from .app import Service
@@ -86,7 +87,7 @@ def serve(
     """
     limits = limits or Limits()
     path = Path(token_file) if token_file is not None else None
-    if path is None and not access.is_loopback(host):
+    if path is None and not is_loopback(host):
         path = access.default_token_file()
     loaded = load(model, labels=labels)
     name = name or (loaded.card.name if loaded.card else loaded.path.stem)
@@ -97,7 +98,7 @@ def serve(
         name=name,
         limits=limits,
         workers=workers or len(os.sched_getaffinity(0)),
-        token=access.token(path) if path is not None else None,
+        token=stored_token(path) if path is not None else None,
         runtime=runtime,
     )
     with _bound(host, port) as listener:

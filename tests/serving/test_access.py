@@ -6,6 +6,7 @@ import pytest
 
 from edgenn.serving import access
 from edgenn_device.errors import EdgennError
+from edgenn_device.token import is_loopback, stored_token
 
 TOKEN = "a-token-of-enough-characters"
 
@@ -25,16 +26,16 @@ TOKEN = "a-token-of-enough-characters"
     ],
 )
 def test_only_this_machine_is_loopback(host, loopback):
-    assert access.is_loopback(host) is loopback
+    assert is_loopback(host) is loopback
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path):
     path = tmp_path / "new" / "token"
-    made = access.token(path)
+    made = stored_token(path)
     assert len(made) >= 40
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert access.token(path) == made
-    assert access.token(tmp_path / "another") != made
+    assert stored_token(path) == made
+    assert stored_token(tmp_path / "another") != made
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_token_file_that_will_not_do_is_refused(tmp_path, content, mode, said)
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(EdgennError, match=said) as error:
-        access.token(path)
+        stored_token(path)
     assert not content or len(content) < 10 or content not in str(error.value)
 
 
