@@ -4,6 +4,6 @@ One file per family; each registers a builder. A builder returns an uncompiled f
 (the normalisation is its first layer, so that conversion can absorb it into the input's scale) and ends in a softmax.
 """
 
-from .registry import Network, build, names, network
+from .registry import Figures, Network, build, cut_points, names, network
 
-__all__ = ["Network", "build", "names", "network"]
+__all__ = ["Figures", "Network", "build", "cut_points", "names", "network"]

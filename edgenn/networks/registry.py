@@ -1,4 +1,8 @@
-"""The registry behind `edgenn.networks`: a name, what it may be given, and the function that builds it."""
+"""The registry behind `edgenn.networks`: a name, what it may be given, and the function that builds it.
+
+A name is that of a family here, or the path of a user's own network (`own.py`). Nothing is imported or built before it
+is asked for, and building is all that needs TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,36 @@ from typing import Any
 
 from edgenn_device.errors import EdgennError
 
-# Name of a network → the module that registers it; imported on first use, because building needs TensorFlow.
-_MODULES = {"simple_cnn": "edgenn.networks.simple_cnn"}
+# In the order of their size. The module of a network is edgenn.networks.NAME and its entry is called NETWORK.
+_NAMES = (
+    "simple_cnn",
+    "resnet8",
+    "ds_cnn",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "efficientnet_lite0",
+)
+OWN = (".py", ".keras")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a network costs, for 10 classes and colour pictures; counted once and checked by a test.
+
+    Attributes:
+      options: those that differ from the network's defaults.
+      size: side of the picture in pixels.
+      parameters: all of them, also those that are not trained (means and variances).
+      macs: multiplications with an addition, for one picture.
+      int8_bytes: the converted model, without card and labels.
+    """
+
+    options: Mapping[str, Any]
+    size: int
+    parameters: int
+    macs: int
+    int8_bytes: int
 
 
 @dataclass(frozen=True)
@@ -23,30 +55,51 @@ class Network:
       build: (input_shape (height, width, channels), classes, **options) -> keras.Model.
       options: every option with its default.
       smallest: least side of the input in pixels, given the options.
+      source: where it is defined.
+      size: side of the input in pixels that is used when nobody says.
+      sizes: sides that make sense, rising.
+      cuts: names of the layers behind which the network may be cut for transfer, first to last, given the options;
+        () if nobody has chosen any (`cut_points` finds every possible one in a model).
+      cut: the one of them that is used when nobody says, given the options; "" for none.
+      figures: what it costs, the defaults first; () if it was not counted.
+      imagenet: (input_shape, **options) -> a keras.Model without top that holds the weights keras.applications
+        publishes; None if it publishes none.
     """
 
     name: str
     build: Callable[..., Any]
     options: Mapping[str, Any]
     smallest: Callable[..., int]
+    source: str
+    size: int
+    sizes: tuple[int, ...]
+    cuts: Callable[..., tuple[str, ...]]
+    cut: Callable[..., str]
+    figures: tuple[Figures, ...] = ()
+    imagenet: Callable[..., Any] | None = None
 
 
 def names() -> tuple[str, ...]:
     """Names that `network` knows."""
-    return tuple(_MODULES)
+    return _NAMES
 
 
 def network(name: str) -> Network:
-    """The network called `name`.
+    """The network called `name`, or the user's own at the path `name` (.py or .keras).
+
+    A Python file is executed: give only one whose author you trust.
 
     Raises:
-      EdgennError: there is none; the line names those there are.
+      EdgennError: there is none, and the line names those there are; or the file cannot be used.
     """
-    if name not in _MODULES:
-        close = difflib.get_close_matches(name, _MODULES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(_MODULES)}"
-        raise EdgennError(f"unknown network {name!r}: {hint}")
-    found: Network = import_module(_MODULES[name]).NETWORK
+    if name.lower().endswith(OWN):
+        own: Network = import_module("edgenn.networks.own").network(name)
+        return own
+    if name not in _NAMES:
+        close = difflib.get_close_matches(name, _NAMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(_NAMES)}"
+        raise EdgennError(f"unknown network {name!r}: {hint}, or give the path of a .py or .keras file")
+    found: Network = import_module(f"edgenn.networks.{name}").NETWORK
     return found
 
 
@@ -54,7 +107,7 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, **options:
     """Build a network.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or a path.
       input_shape: (height, width, channels).
       classes: size of the softmax.
       options: those of the network; what is not given keeps its default.
@@ -63,14 +116,42 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, **options:
       An uncompiled keras.Model: float32 (batch, height, width, channels) of 0..255 -> float32 (batch, classes).
 
     Raises:
-      EdgennError: unknown name or option, or an input below the network's least.
+      EdgennError: unknown name or option, an input below the network's least, or no classes to tell apart.
     """
     found = network(name)
     unknown = sorted(set(options) - set(found.options))
     if unknown:
-        raise EdgennError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(found.options)}")
+        takes = f"it takes {', '.join(found.options)}" if found.options else "it takes none"
+        raise EdgennError(f"{name} has no option {unknown[0]!r}: {takes}")
     chosen = {**found.options, **options}
     least = found.smallest(**chosen)
     if min(input_shape[:2]) < least:
-        raise EdgennError(f"{name} with these options needs pictures of {least} pixels or more, got {input_shape[:2]}")
+        height, width = input_shape[:2]
+        raise EdgennError(f"{name} with these options needs pictures of {least} pixels or more, got {height}x{width}")
+    if classes < 1:
+        raise EdgennError(f"{name}: {classes} classes cannot be told apart: give two or more")
     return found.build(input_shape, classes, **chosen)
+
+
+def cut_points(model: Any) -> tuple[str, ...]:
+    """Names of all layers behind which a functional model can be cut in two, first to last.
+
+    Such a layer's output is all that the layers after it see: the output of no earlier layer goes around it. The first
+    is the one after the input, the last the one before the layer that gives the scores.
+    """
+    layers = list(model.layers)
+    place = {id(layer): index for index, layer in enumerate(layers)}
+    # The last place at which a layer's output is read, for all layers up to and including each place.
+    reach = [0] * len(layers)
+    for index, layer in enumerate(layers):
+        for node in layer._inbound_nodes:
+            for tensor in node.input_tensors:
+                source = place.get(id(tensor._keras_history.operation))
+                if source is not None:
+                    reach[source] = max(reach[source], index)
+    points, furthest = [], 0
+    for index, layer in enumerate(layers[:-1]):
+        if index and furthest <= index:
+            points.append(layer.name)
+        furthest = max(furthest, reach[index])
+    return tuple(points)

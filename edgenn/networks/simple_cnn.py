@@ -3,6 +3,7 @@
 The plain VGG scheme (Simonyan and Zisserman 2015, arXiv:1409.1556, table 1) with batch normalisation (Ioffe and Szegedy
 2015, arXiv:1502.03167), a stride in the first convolution and global average pooling in place of the large dense layers
 (Lin et al. 2014, arXiv:1312.4400, section 3.2). Every operator has an int8 kernel everywhere, the Edge TPU included.
+669,106 parameters and 79,130,496 MACs at 96×96×3 with 10 classes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ from typing import Any
 from edgenn.extras import require
 from edgenn_device.errors import EdgennError
 
-from .registry import Network
+from .ends import begin, finish
+from .registry import Figures, Network
 
-# x / 128 - 1 maps the bytes 0..255 onto multiples of 1/128, so that at conversion an input scale of 1/128 and a zero
-# point of 128 carry it exactly; the usual x / 127.5 - 1 would be half a step off.
-NORMALISATION = (1 / 128, -1.0)
 WIDEST = 256
 
 
@@ -30,18 +29,15 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int, depth:
       depth: number of blocks; each halves the picture, and so does the first convolution.
       dropout: share of the pooled features dropped in training.
     """
-    _check(width, depth, dropout)
-    keras = require("keras")
-    layers = keras.layers
+    _check(width, depth)
+    layers = require("keras").layers
 
     def convolve(x: Any, filters: int, name: str, strides: int = 1) -> Any:
         x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, name=name)(x)
         x = layers.BatchNormalization(name=f"{name}_norm")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
-    scale, offset = NORMALISATION
-    pictures = keras.Input(input_shape, name="pictures")
-    x = layers.Rescaling(scale, offset, name="normalisation")(pictures)
+    pictures, x = begin(input_shape)
     x = convolve(x, width, "stem", strides=2)
     for block in range(1, depth + 1):
         filters = min(WIDEST, width * 2 ** (block - 1))
@@ -49,19 +45,14 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int, depth:
         x = convolve(x, filters, f"block{block}_conv2")
         if block < depth:
             x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    scores = layers.Dense(classes, activation="softmax", name="scores")(x)
-    return keras.Model(pictures, scores, name="simple_cnn")
+    return finish(pictures, x, classes, dropout, "simple_cnn")
 
 
-def _check(width: int, depth: int, dropout: float) -> None:
+def _check(width: int, depth: int) -> None:
     if not 1 <= width <= WIDEST:
         raise EdgennError(f"simple_cnn: width {width} is not possible: 1 to {WIDEST} channels")
     if not 1 <= depth <= 7:
         raise EdgennError(f"simple_cnn: depth {depth} is not possible: 1 to 7 blocks")
-    if not 0 <= dropout < 1:
-        raise EdgennError(f"simple_cnn: dropout {dropout} is not possible: 0 or more, below 1")
 
 
 def smallest(*, depth: int, **_: Any) -> int:
@@ -69,4 +60,25 @@ def smallest(*, depth: int, **_: Any) -> int:
     return int(2**depth)
 
 
-NETWORK = Network("simple_cnn", build, {"width": 24, "depth": 4, "dropout": 0.3}, smallest)
+def cuts(*, depth: int, **_: Any) -> tuple[str, ...]:
+    """After the stem and after each block."""
+    return ("stem_relu", *(f"block{block}_pool" for block in range(1, depth)), f"block{depth}_conv2_relu")
+
+
+def cut(*, depth: int, **_: Any) -> str:
+    """Before the last block."""
+    return cuts(depth=depth)[-2]
+
+
+NETWORK = Network(
+    name="simple_cnn",
+    build=build,
+    options={"width": 24, "depth": 4, "dropout": 0.3},
+    smallest=smallest,
+    source="VGG's scheme with batch normalisation (arXiv:1409.1556, table 1)",
+    size=96,
+    sizes=(32, 48, 64, 96, 128, 160),
+    cuts=cuts,
+    cut=cut,
+    figures=(Figures({}, 96, 669_106, 79_130_496, 696_432), Figures({"width": 16}, 64, 298_618, 15_779_072, 319_992)),
+)
