@@ -5,10 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "calibrate", "convert", "quantization_aware"]
+
+_HOMES = {
+    "Conversion": "converter",
+    "calibrate": "fake_quant.ranges",
+    "convert": "converter",
+    "quantization_aware": "fake_quant.rewrite",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("edgenn.conversion.converter"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"edgenn.conversion.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'edgenn.conversion' has no attribute {name!r}")

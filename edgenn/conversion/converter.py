@@ -1,8 +1,8 @@
-"""A run in, a checked .tflite out: the whole of `edgenn convert`.
+"""A run or somebody else's network in, a checked .tflite out: the whole of `edgenn convert`.
 
 Nothing is called int8 that was not looked at: the graph is read back for float tensors and operator versions, and the
-file is run on validation photos beside the float model before it gets its name. A file that fails the gate is kept
-as *.rejected.tflite, so that it can be looked at and is not deployed by accident.
+file is run on validation photos beside the float model before it gets its name. A file that fails the gate (`gate`) is
+kept as *.rejected.tflite, so that it can be looked at and is not deployed by accident.
 """
 
 from __future__ import annotations
@@ -10,31 +10,32 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Literal
 
 from edgenn import data
-from edgenn.evaluation import metrics, predict
 from edgenn.training.run import Run
 from edgenn_device import golden, model_file
 from edgenn_device.card import Card, InputSpec
-from edgenn_device.classifier import Classifier
 from edgenn_device.errors import AnswerIsNo, EdgennError
 from edgenn_device.files import write_atomically
 from edgenn_device.model_file import ModelFile
 
-from . import metadata, targets
-from .tflite import Io, Quantization, convert_in_child
+from . import gate, interchange, metadata, qat
+from .fake_quant.ranges import Method
+from .interchange import Original
+from .quantize import FULL_INTEGER, Quantized, Quantizer, Scheme
+from .tflite import Io
 
-# Activation ranges settle after some hundred pictures (TensorFlow's guide to post-training quantization says 100 to
-# 500); calibration costs one float inference each.
-CALIBRATION_PICTURES = 300
-# Points of validation accuracy that int8 may cost.
-MAX_DROP = 1.0
+Quantization = Literal["int8", "equalized", "qat", "auto", "float16", "dynamic", "float32"]
+# "auto" goes from cheap to dear and stops at the first that passes.
+LADDER: tuple[Scheme, ...] = ("int8", "equalized", "qat")
+# Most pictures that activation ranges are measured on; it ends sooner when they have settled (`fake_quant.ranges`).
+CALIBRATION_PICTURES = 500
+# Most validation photos that the gate judges by: with 5000 the standard error of an accuracy of 0.9 is 0.4 points.
+JUDGING_PICTURES = 5000
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,24 @@ class Conversion:
 
     Attributes:
       model: path of the .tflite.
-      quantization: "int8" or "float32"; `target` what it was checked for.
+      quantization: the scheme that was taken; `target` what it was checked for.
+      scheme: how it was quantized, in words.
       bytes: size of the file; `float_bytes` that of the weights in float32.
       float_accuracy: of the Keras model.
       int8_accuracy: of the file, on `runtime`.
       agreement: share of photos on which both give the same label.
+      p_value: that float and file are equally accurate, given these photos (`metrics.mcnemar`).
+      reach: share of the range of validation photos' activations that the calibration pictures reach, the least of all
+        layers; None where none were measured.
       passed: the file met the gate.
       reasons: why not, one sentence each.
+      notes: what a person should know besides.
       seconds: wall time.
     """
 
     model: Path
-    quantization: Quantization
+    quantization: Scheme
+    scheme: str
     target: str
     bytes: int
     float_bytes: int
@@ -62,10 +69,13 @@ class Conversion:
     int8_accuracy: float
     runtime: str
     agreement: float
+    p_value: float
     pictures: int
     calibration_pictures: int
+    reach: float | None
     passed: bool
     reasons: tuple[str, ...]
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -76,21 +86,32 @@ def convert(
     target: str = "pi",
     io: Io = "uint8",
     photos: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    max_drop: float = MAX_DROP,
+    ranges: Method = "minmax",
+    keep_float: Collection[str] = (),
+    epochs: int = qat.EPOCHS,
+    max_drop: float = gate.MAX_DROP,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Conversion:
-    """Convert a run's model and check the result.
+    """Convert a run's model, or one that was not trained here, and check the result.
 
     Args:
-      run: a run, or its folder.
-      quantization: "int8" (post-training, full integer) or "float32".
+      run: a run, or its folder; or a .keras, an .h5 or the folder of a SavedModel (`interchange`).
+      quantization: "int8" (post-training, full integer), "equalized" (that, channels evened out first), "qat"
+        (quantization-aware training), "auto" (the first of these three that passes the gate), "float16" or "dynamic"
+        (weights only), or "float32".
       target: "pi" or "coral".
-      io: element type at both ends of an int8 model.
-      photos: where the photos are now, if not where they were in training.
-      out: path of the .tflite; RUN/model.tflite if None (model-float32.tflite for float32).
-      max_drop: points of validation accuracy that int8 may cost.
+      io: element type at both ends of a full integer model.
+      photos: where the photos are now, if not where they were in training; a model without a run needs them.
+      labels: for a model without a run: a file with one label a line, if not the names of the photos' class folders.
+      out: path of the .tflite; RUN/model.tflite if None (model-float32.tflite for float32 and so on), or what stands
+        beside a model without a run.
+      ranges: how the ends of activations are chosen (`fake_quant.ranges.calibrate`).
+      keep_float: names of layers that are not quantized; not for "coral".
+      epochs: of quantization-aware training.
+      max_drop: points of validation accuracy that the file may cost.
       overwrite: replace a file at `out`.
       progress: called with one line at the start of each step.
 
@@ -102,56 +123,40 @@ def convert(
     """
     started = time.perf_counter()
     say = progress or (lambda line: None)
-    run = run if isinstance(run, Run) else Run.load(run)
-    path = _path(run, quantization, out)
-    if path.exists() and not overwrite:
-        raise EdgennError(f"{path} exists: give --overwrite, or another place with --out")
-    say("reading photos")
-    calibration, tensors, truth = _pictures(run, photos)
-    say(f"converting to {quantization} with {len(calibration)} calibration pictures")
-    content = convert_in_child(
-        run.model, calibration, quantization=quantization, io=io, per_tensor_dense=target == "coral"
-    )
-    card = _card(run, path, quantization, target, io, len(calibration))
-    content = metadata.add(content, card)
-
-    say(f"comparing float and {quantization} on {len(truth)} validation photos")
-    model = _loaded(content, card)
-    expected = predict(run.model, tensors)
-    actual = predict(Classifier(model), tensors)
-    before, after = expected.probabilities.argmax(1), actual.probabilities.argmax(1)
-    card = replace(
-        card,
-        metrics={
-            "float": {"accuracy": metrics.accuracy(truth, before), "runtime": expected.runtime},
-            quantization: {"accuracy": metrics.accuracy(truth, after), "runtime": actual.runtime},
-            "agreement": metrics.agreement(before, after),
-            "pictures": len(truth),
-            "split": "validation",
-        },
-        golden=golden.record(model),
-    )
-    reasons = _gate(model, target, quantization, truth, before, after, max_drop)
-    if reasons:
-        path = path.with_suffix(".rejected.tflite")
-    content = model_file.attach(content, card)
-    write_atomically(path, content)
-    return Conversion(
-        model=path,
-        quantization=quantization,
-        target=target,
-        bytes=len(content),
-        float_bytes=4 * run.parameters,
-        float_accuracy=card.metrics["float"]["accuracy"],
-        int8_accuracy=card.metrics[quantization]["accuracy"],
-        runtime=actual.runtime,
-        agreement=card.metrics["agreement"],
-        pictures=len(truth),
-        calibration_pictures=len(calibration),
-        passed=not reasons,
-        reasons=tuple(reasons),
-        seconds=time.perf_counter() - started,
-    )
+    if out is not None:
+        _check_place(Path(out), overwrite)  # before the photos are read
+    if keep_float and target == "coral":
+        raise EdgennError("the Edge TPU computes in int8 only: --keep-float is not for --target coral")
+    with interchange.opened(run, photos, labels, say) as original:
+        path = Path(out) if out is not None else _place(original, quantization)
+        _check_place(path, overwrite)
+        if quantization in ("qat", "auto") and original.partial and not original.simulated:
+            raise EdgennError("the photos show some of the classes only, and training would forget the others: not qat")
+        calibration, validation = _pictures(original)
+        quantizer = Quantizer(
+            keras_model=original.path,
+            model=original.model,
+            calibration=calibration.tensors,
+            validation=validation.tensors[:CALIBRATION_PICTURES],
+            train=lambda aware: qat.train(aware, original.input, original.recipe, original.dataset, epochs, say),
+            io=io,
+            per_tensor_dense=target == "coral",
+            ranges=ranges,
+            keep_float=keep_float,
+            simulated=original.simulated,
+            say=say,
+        )
+        judge = gate.Judge(original.model, validation.tensors, validation.labels, target, max_drop)
+        for scheme in _schemes(quantization, original):
+            made = quantizer.make(scheme)
+            card = _card(original, path, made, scheme, target, io)
+            say(f"comparing float and {scheme} on {len(validation.labels)} validation photos")
+            model = _loaded(metadata.add(made.content, card), card)
+            verdict = judge.judge(model, full_integer=scheme in FULL_INTEGER and not keep_float)
+            if verdict.passed:
+                break
+            say(f"{scheme} fails: {'; '.join(verdict.reasons)}")
+    return _written(original, path, model, card, made, scheme, verdict, time.perf_counter() - started)
 
 
 def check_passed(conversion: Conversion) -> None:
@@ -160,49 +165,101 @@ def check_passed(conversion: Conversion) -> None:
         raise AnswerIsNo(f"rejected, kept as {conversion.model}: {'; '.join(conversion.reasons)}")
 
 
-def _path(run: Run, quantization: Quantization, out: str | os.PathLike[str] | None) -> Path:
-    if out is None:
-        return run.path / ("model.tflite" if quantization == "int8" else f"model-{quantization}.tflite")
-    path = Path(out)
+def _written(
+    original: Original,
+    path: Path,
+    model: ModelFile,
+    card: Card,
+    made: Quantized,
+    scheme: Scheme,
+    verdict: gate.Verdict,
+    seconds: float,
+) -> Conversion:
+    """Write the file with its card complete, and tell."""
+    card = replace(
+        card,
+        metrics={
+            "float": {"accuracy": verdict.before, "runtime": verdict.expected.runtime},
+            "int8" if scheme in FULL_INTEGER else scheme: {
+                "accuracy": verdict.after,
+                "runtime": verdict.actual.runtime,
+            },
+            "agreement": verdict.agreement,
+            "p_value": verdict.p_value,
+            "pictures": len(verdict.actual.top1),
+            "split": "validation",
+        },
+        minimum_confidence=verdict.minimum_confidence,
+        golden=golden.record(model),
+    )
+    if verdict.reasons:
+        path = path.with_suffix(".rejected.tflite")
+    content = model_file.attach(metadata.add(made.content, card), card)
+    write_atomically(path, content)
+    return Conversion(
+        model=path,
+        quantization=scheme,
+        scheme=made.scheme,
+        target=card.target or "",
+        bytes=len(content),
+        float_bytes=4 * original.parameters,
+        float_accuracy=verdict.before,
+        int8_accuracy=verdict.after,
+        runtime=verdict.actual.runtime,
+        agreement=verdict.agreement,
+        p_value=verdict.p_value,
+        pictures=len(verdict.actual.top1),
+        calibration_pictures=made.calibration_pictures,
+        reach=min(made.reach.values(), default=None),
+        passed=verdict.passed,
+        reasons=verdict.reasons,
+        notes=(*original.notes, *made.notes),
+        seconds=seconds,
+    )
+
+
+def _schemes(quantization: Quantization, original: Original) -> tuple[Scheme, ...]:
+    if quantization != "auto":
+        return (quantization,)
+    return ("qat",) if original.simulated else LADDER
+
+
+def _place(original: Original, quantization: Quantization) -> Path:
+    if quantization in (*FULL_INTEGER, "auto"):
+        return original.out
+    return original.out.with_stem(f"{original.out.stem}-{quantization}")
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
     if path.suffix != ".tflite":
         raise EdgennError(f"--out {path} is not a .tflite: give a file name that ends in .tflite")
-    return path
+    if path.exists() and not overwrite:
+        raise EdgennError(f"{path} exists: give --overwrite, or another place with --out")
 
 
-def _pictures(run: Run, photos: str | os.PathLike[str] | None) -> tuple[Any, Any, Any]:
-    """Calibration tensors from the training split; tensors and labels of the validation split."""
-    place = Path(photos) if photos is not None else run.photos
-    if not place.is_dir():
-        raise EdgennError(f"the photos of this run are no longer at {place}: give their place with --photos")
-    dataset = data.scan(place, run.labels)
-    spec = run.recipe.input
-    calibration = data.load(data.calibration(dataset.splits["train"], CALIBRATION_PICTURES, run.recipe.seed), spec)
-    validation = data.load(dataset.splits["validation"], spec)
-    return calibration.tensors, validation.tensors, validation.labels
+def _pictures(original: Original) -> tuple[data.Loaded, data.Loaded]:
+    """Photos of training to calibrate with and photos of validation to judge by, both a fair choice of each class."""
+    spec, seed, splits = original.input, original.recipe.seed, original.dataset.splits
+    calibration = data.calibration(splits["train"], CALIBRATION_PICTURES, seed)
+    validation = splits["validation"]
+    if len(validation) > JUDGING_PICTURES:
+        validation = data.calibration(validation, JUDGING_PICTURES, seed)
+    return data.load(calibration, spec), data.load(validation, spec)
 
 
-def _card(run: Run, path: Path, quantization: Quantization, target: str, io: Io, calibration: int) -> Card:
-    spec: InputSpec = replace(run.recipe.input, dtype=io if quantization == "int8" else "float32")
-    name = run.path.resolve().name if path.stem.startswith("model") else path.stem
+def _card(original: Original, path: Path, made: Quantized, scheme: Scheme, target: str, io: Io) -> Card:
+    spec: InputSpec = replace(original.input, dtype=io if scheme in FULL_INTEGER else "float32")
     return Card(
-        name=name,
-        labels=run.labels,
+        name=original.name if path.stem.startswith("model") else path.stem,
+        labels=original.labels,
         input=spec,
         quantization={
-            "scheme": "int8 post-training, min/max ranges" if quantization == "int8" else "float32",
-            "calibration_pictures": calibration if quantization == "int8" else 0,
+            "scheme": made.scheme,
+            "calibration_pictures": made.calibration_pictures,
             "input_dtype": spec.dtype,
             "output_dtype": spec.dtype,
         },
-        training={
-            "network": run.network,
-            "network_options": run.recipe.network_options,
-            "parameters": run.parameters,
-            "fingerprint": run.fingerprint,
-            "seed": run.recipe.seed,
-            "epochs": run.epochs,
-            "versions": run.versions,
-        },
+        training=original.training,
         target=target,
     )
 
@@ -213,19 +270,3 @@ def _loaded(content: bytes, card: Card) -> ModelFile:
         draft = Path(folder) / "model.tflite"
         draft.write_bytes(model_file.attach(content, card))
         return model_file.load(draft)
-
-
-def _gate(
-    model: ModelFile, target: str, quantization: Quantization, truth: Any, before: Any, after: Any, max_drop: float
-) -> list[str]:
-    """Reasons against the file; none if it may go to a device."""
-    reasons = list(targets.check(model, target).reasons) if not targets.check(model, target).ok else []
-    floats = [tensor.name for tensor in model.graph.tensors if tensor.dtype.startswith("float")]
-    if quantization == "int8" and floats:
-        reasons.append(f"{len(floats)} tensors are still float, the first is {floats[0]}")
-    lost = int(np.sum(before == truth) - np.sum(after == truth))
-    # One photo more or less is no evidence, however few there are.
-    if lost > max(1.0, max_drop / 100 * len(truth)):
-        points = 100 * lost / len(truth)
-        reasons.append(f"{quantization} loses {points:.1f} points of validation accuracy, {max_drop:g} are allowed")
-    return reasons

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -15,26 +16,29 @@ from numpy.typing import NDArray
 
 from edgenn_device.errors import EdgennError
 
-Quantization = Literal["int8", "float32"]
+# "simulated" networks have their ranges inside; "tensorflow" lets TensorFlow measure and quantize.
+Scheme = Literal["simulated", "tensorflow", "float16", "dynamic", "float32"]
 Io = Literal["uint8", "int8"]
 
 
 def convert_in_child(
     keras_model: Path,
-    calibration: NDArray[np.uint8],
+    calibration: NDArray[np.uint8] | None = None,
     *,
-    quantization: Quantization = "int8",
+    scheme: Scheme = "tensorflow",
     io: Io = "uint8",
     per_tensor_dense: bool = False,
+    keep_float: Collection[str] = (),
 ) -> bytes:
     """Convert a Keras model in a child process.
 
     Args:
       keras_model: path of a .keras file whose input is pixels 0..255, (batch, height, width, channels).
-      calibration: uint8 pictures (n, height, width, channels) from which activation ranges are taken.
-      quantization: "int8" for full integer, "float32" for none.
+      calibration: uint8 pictures (n, height, width, channels) from which "tensorflow" takes the ranges of activations.
+      scheme: how it is quantized.
       io: element type of the input and output of a quantized model.
       per_tensor_dense: one scale for all outputs of a Dense layer, as the Edge TPU compiler wants.
+      keep_float: with "tensorflow": names of layers that are not quantized.
 
     Returns:
       A TFLite flatbuffer without metadata or card.
@@ -44,13 +48,15 @@ def convert_in_child(
     """
     with tempfile.TemporaryDirectory(prefix="edgenn-convert-") as name:
         folder = Path(name)
-        np.save(folder / "calibration.npy", calibration)
+        if calibration is not None:
+            np.save(folder / "calibration.npy", calibration)
         job = {
             "keras": str(Path(keras_model).resolve()),
             "calibration": str(folder / "calibration.npy"),
-            "quantization": quantization,
+            "scheme": scheme,
             "io": io,
             "per_tensor_dense": per_tensor_dense,
+            "keep_float": list(keep_float),
             "out": str(folder / "model.tflite"),
         }
         (folder / "job.json").write_text(json.dumps(job))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edgenn
-from edgenn.conversion import tflite, worker
+from edgenn.conversion import quantize, tflite, worker
 from edgenn.conversion.converter import check_passed
 from edgenn.extras import require
 from edgenn.training import Run
@@ -91,16 +91,15 @@ def test_a_model_that_loses_too_much_is_kept_aside_and_refused(tiny, tmp_path, m
     """A converter that mixes up the classes, as a broken calibration would."""
     good = tflite.convert_in_child
 
-    def broken(keras_model, calibration, **options):
-        keras = require("keras")
-        model = keras.models.load_model(keras_model)
+    def broken(keras_model, *calibration, **options):
+        model = quantize.trained(keras_model)
         scores = model.get_layer("scores")
         kernel, bias = scores.get_weights()
         scores.set_weights([kernel[:, [1, 2, 0]], bias[[1, 2, 0]]])
         model.save(tmp_path / "mixed.keras")
-        return good(tmp_path / "mixed.keras", calibration, **options)
+        return good(tmp_path / "mixed.keras", *calibration, **options)
 
-    monkeypatch.setattr("edgenn.conversion.converter.convert_in_child", broken)
+    monkeypatch.setattr("edgenn.conversion.quantize.convert_in_child", broken)
     result = edgenn.convert(tiny / "run", out=tmp_path / "bad.tflite")
     assert not result.passed
     assert "points of validation accuracy" in result.reasons[0]
@@ -195,7 +194,7 @@ def test_the_calibration_reaches_both_ends_of_a_byte():
 def test_the_command_fails_with_status_1_when_the_gate_refuses(tiny, tmp_path, capsys, monkeypatch):
     from edgenn.cli import main
 
-    monkeypatch.setattr("edgenn.conversion.converter._gate", lambda *given: ["it is no good"])
+    monkeypatch.setattr("edgenn.conversion.gate.Judge._structure", lambda *given: ["it is no good"])
     out = tmp_path / "x.tflite"
     monkeypatch.setattr(sys, "argv", ["edgenn", "convert", str(tiny / "run"), "--out", str(out), "--json"])
     with pytest.raises(SystemExit) as ended:

@@ -1,0 +1,124 @@
+"""The gate: whether a converted file may go to a device, and if not, why.
+
+Compares the file with the Keras model on the same validation photos, on the runtime it will meet, and looks into its
+graph. What few photos cannot tell apart is said and not hidden: the p-value of McNemar's test stands beside the drop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgenn.evaluation import metrics, predict
+from edgenn.evaluation.predict import Predictions
+from edgenn_device.classifier import Classifier
+from edgenn_device.model_file import ModelFile
+
+from . import targets
+
+# Points of validation accuracy that a conversion may cost.
+MAX_DROP = 1.0
+# Share of photos on which file and float model have to agree. Below it the file is another model, whatever its
+# accuracy: int8 networks of MobileNet's kind measured 0.96 to 1.00 (BENCHMARKS.md), broken ones far below.
+LEAST_AGREEMENT = 0.9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison came to; accuracies and agreement 0..1.
+
+    Attributes:
+      before, after: accuracy of the Keras model and of the file.
+      agreement: share of photos that get the same label from both.
+      p_value: that both are equally accurate, given these photos (`metrics.mcnemar`).
+      expected, actual: what each said; `truth` is what is right.
+      reasons: why the file is refused, one sentence each; none if it passed.
+    """
+
+    before: float
+    after: float
+    agreement: float
+    p_value: float
+    expected: Predictions
+    actual: Predictions
+    truth: NDArray[np.int64]
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+    @property
+    def minimum_confidence(self) -> float | None:
+        """The file's score below which its labels are wrong at least as often as right (`metrics`)."""
+        return metrics.minimum_confidence(self.actual.probabilities.max(1), self.actual.top1 == self.truth)
+
+
+class Judge:
+    """Judges files made from one Keras model.
+
+    Args:
+      model: the keras.Model.
+      tensors, truth: validation photos, uint8 (n, height, width, channels), and their labels (n,).
+      target: what the file is for.
+      max_drop: points of accuracy that it may cost.
+    """
+
+    def __init__(
+        self, model: Any, tensors: NDArray[np.uint8], truth: NDArray[np.int64], target: str, max_drop: float
+    ) -> None:
+        self.tensors, self.truth, self.target, self.max_drop = tensors, truth, target, max_drop
+        self.expected = predict(model, tensors)
+
+    def judge(self, model: ModelFile, *, full_integer: bool) -> Verdict:
+        """Compare a file with the Keras model.
+
+        Args:
+          full_integer: no tensor of it may be float.
+        """
+        actual = predict(Classifier(model), self.tensors)
+        before, after = self.expected.top1, actual.top1
+        right_before, right_after = before == self.truth, after == self.truth
+        lost = int(right_before.sum()) - int(right_after.sum())
+        p_value = metrics.mcnemar(self.truth, before, after)
+        agreement = metrics.agreement(before, after)
+        reasons = [*self._structure(model, full_integer)]
+        # One photo more or less is no evidence, however few there are.
+        if lost > max(1.0, self.max_drop / 100 * len(self.truth)):
+            reasons.append(
+                f"it loses {100 * lost / len(self.truth):.1f} points of validation accuracy and {self.max_drop:g} are "
+                f"allowed ({_certainty(p_value, len(self.truth))})"
+            )
+        if agreement < LEAST_AGREEMENT and int((before != after).sum()) > 1:
+            reasons.append(
+                f"it gives another label than the float model for {1 - agreement:.0%} of the photos, and "
+                f"{1 - LEAST_AGREEMENT:.0%} are allowed"
+            )
+        return Verdict(
+            before=float(right_before.mean()),
+            after=float(right_after.mean()),
+            agreement=agreement,
+            p_value=p_value,
+            expected=self.expected,
+            actual=actual,
+            truth=self.truth,
+            reasons=tuple(reasons),
+        )
+
+    def _structure(self, model: ModelFile, full_integer: bool) -> list[str]:
+        verdict = targets.check(model, self.target)
+        reasons = [] if verdict.ok else list(verdict.reasons)
+        floats = [tensor.name for tensor in model.graph.tensors if tensor.dtype.startswith("float")]
+        if full_integer and floats:
+            reasons.append(f"{len(floats)} tensors are still float, the first is {floats[0]}")
+        return reasons
+
+
+def _certainty(p_value: float, pictures: int) -> str:
+    """The p-value in words."""
+    if p_value < 0.05:
+        return f"no chance result: McNemar p = {p_value:.2g} with {pictures} photos"
+    return f"{pictures} photos cannot rule out chance: McNemar p = {p_value:.2g}"
