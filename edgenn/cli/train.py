@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # More unreadable photos than this are counted, not listed.
 _MOST_LISTED = 10
+# Pieces of advice that are printed; the report has all.
+_MOST_ADVICE = 3
 
 
 @click.command(
@@ -26,7 +28,9 @@ _MOST_LISTED = 10
 Examples:
   edgenn train photos --out runs/first
   edgenn train photos --out runs/three --classes t-shirt,shirt,outwear --size 96
-  edgenn train photos --out runs/again --recipe runs/recipe.toml --seed 1"""
+  edgenn train photos --out runs/again --recipe runs/recipe.toml --seed 1
+  edgenn train photos --out runs/best --network mobilenet_v2 --weights imagenet
+  edgenn train photos --out runs/best --resume"""
 )
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it must not exist yet.")
@@ -37,7 +41,10 @@ Examples:
 @click.option("--width", type=int, help="Width of the network: channels of its first convolution.")
 @click.option("--depth", type=int, help="Depth of the network: number of its blocks.")
 @click.option("--dropout", type=float, help="Share of features dropped in training.")
-@click.option("--size", type=int, help="Side of the square input, in pixels.")
+@click.option("--weights", metavar="imagenet|PATH|none", help="Trained weights to start from.")
+@click.option("--fine-tune-from", metavar="LAYER", help="With --weights: train from this layer or block on; head, all.")
+@click.option("--distill", metavar="TEACHER", help="A run or .keras model whose answers are learnt too.")
+@click.option("--size", type=int, help="Side of the square input, in pixels; the network's own if not given.")
 @click.option("--resize", type=click.Choice(["stretch", "crop", "pad"]), help="How a photo becomes a square.")
 @click.option("--classes", help="Folders to use, with commas between; all if not given.")
 @click.option("--epochs", type=int, help="Most epochs; training stops earlier when validation no longer gains.")
@@ -46,18 +53,37 @@ Examples:
 @click.option("--learning-rate", type=float, help="Peak of the learning rate.")
 @click.option("--weight-decay", type=float, help="Weight decay of AdamW.")
 @click.option("--seed", type=int, help="Seed of the weights, the order of photos and the augmentation.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "mixed"]), help="auto: mixed where it is faster.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished run at --out.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(photos: Path, out: Path, recipe: Path | None, overwrite: bool, as_json: bool, **settings: Any) -> None:
+def command(
+    photos: Path, out: Path, recipe: Path | None, overwrite: bool, resume: bool, as_json: bool, **settings: Any
+) -> None:
     """Train a network on PHOTOS.
 
     PHOTOS holds a folder for each class, or train, validation and test folders with class folders in them. Without a
-    validation folder a fifth of each class is kept for validation, chosen by content.
+    validation folder a fifth of each class is kept for validation, chosen by content. A run that was killed or stopped
+    by Ctrl-C goes on with --resume. What has no option is set in a --recipe file.
     """
     require("tensorflow")
-    from edgenn.training import train
+    from edgenn.training import Recipe, train
+    from edgenn.training.report import read
 
-    result = train(photos, out, recipe=_recipe(recipe, settings), overwrite=overwrite, watcher=_Screen())
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    chosen = None if resume and recipe is None else Recipe.load(recipe) if recipe else Recipe()
+    result = train(
+        photos,
+        out,
+        recipe=chosen,
+        overwrite=overwrite,
+        resume=resume,
+        report=True,
+        watcher=_Screen(),
+        **_changes(chosen, settings),
+    )
+    told = read(result.path)
     if as_json:
         document = {
             "run": str(result.path),
@@ -67,6 +93,8 @@ def command(photos: Path, out: Path, recipe: Path | None, overwrite: bool, as_js
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 1),
             "validation": {"accuracy": result.accuracy, "pictures": result.pictures},
+            "report": str(told[0]) if told else None,
+            "advice": [{"fact": item.fact, "do": item.do, "command": item.command} for item in told[1]] if told else [],
         }
         click.echo(json.dumps(document))
         return
@@ -76,19 +104,22 @@ def command(photos: Path, out: Path, recipe: Path | None, overwrite: bool, as_js
         f"written to {result.path}: model.keras, run.json, history.csv, curves.png, confusion.png\n"
         f"next: edgenn convert {result.path}"
     )
+    if told:
+        click.echo(f"is it any good? {told[0]} says, and what to do next:")
+        for number, item in enumerate(told[1][:_MOST_ADVICE], 1):
+            click.echo(f"{number}. {item.fact}\n   {item.do} {item.command}".rstrip())
 
 
-def _recipe(path: Path | None, settings: dict[str, Any]) -> Recipe:
-    """The recipe file, or the default one, with the options of the command line put over it."""
-    from edgenn.training import Recipe
-
-    recipe = Recipe.load(path) if path else Recipe()
+def _changes(recipe: Recipe | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The options of the command line as settings of a recipe."""
     options = {name: settings.pop(name) for name in ("width", "depth", "dropout")}
     chosen = {name: value for name, value in options.items() if value is not None}
+    if chosen:
+        settings["network_options"] = {**(recipe.network_options if recipe else {}), **chosen}
     classes = settings.pop("classes")
     if classes is not None:
         settings["classes"] = tuple(name.strip() for name in classes.split(",") if name.strip())
-    return recipe.replace(network_options={**recipe.network_options, **chosen}, **settings)
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 class _Screen(Watcher):
@@ -120,6 +151,20 @@ class _Screen(Watcher):
     def network(self, recipe: Recipe, parameters: int) -> None:
         options = "".join(f" {name} {value}" for name, value in recipe.network_options.items())
         self._say(f"network    {recipe.network}{options}, {recipe.size}×{recipe.size}, {parameters:,} parameters")
+
+    def teaching(self, done: int, total: int) -> None:
+        self._advance("teacher", done, total)
+
+    def caching(self, done: int, total: int) -> None:
+        self._advance("frozen part", done, total)
+
+    def surveying(self, done: int, total: int) -> None:
+        self._advance("report", done, total)
+        if done == total:
+            self._finish()
+
+    def no_report(self, reason: str) -> None:
+        self._say(f"warning    the report could not be written ({reason})")
 
     def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
         self._advance(f"epoch {epoch:3d}", step, steps, f"loss {loss:.3f} accuracy {accuracy:.3f}")

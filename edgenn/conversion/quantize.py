@@ -1,7 +1,7 @@
 """The ways from a float Keras network to a .tflite flatbuffer, from cheap to dear; none of them judges the result.
 
-"int8" simulates int8 in Keras (`fake_quant`) with ranges measured on pictures, "equalized" evens out the channels
-first, "qat" trains on from there. A network with layers that cannot be simulated is left to TensorFlow's own
+"int8" simulates int8 in Keras (`fake_quant`) with ranges measured on pictures and biases corrected for what rounding
+adds on average, "equalized" evens out the channels first, "qat" trains on from there. A network with layers that cannot be simulated is left to TensorFlow's own
 quantizer, which knows more layers, for "int8" only. TensorFlow's converter itself runs in a child process.
 """
 
@@ -30,7 +30,7 @@ FULL_INTEGER = ("int8", "equalized", "qat")
 MENDING_PICTURES = 100
 WORDS: dict[Scheme, str] = {
     "int8": "int8 post-training",
-    "equalized": "int8 post-training, channels equalized and biases corrected",
+    "equalized": "int8 post-training, channels equalized",
     "qat": "int8 quantization-aware training",
     "float16": "float16 weights",
     "dynamic": "int8 weights, float activations",
@@ -130,11 +130,9 @@ class Quantizer:
         if equalized:
             self.say("evening out the channels")
             mending.equalize(aware, self.calibration[:MENDING_PICTURES])
+        mending.correct_biases(aware, self.calibration[:MENDING_PICTURES])
         self.say(f"measuring the ranges of activations on up to {len(self.calibration)} pictures")
         seen = ranges.calibrate(aware, self.calibration, self.ranges)
-        if equalized:
-            mending.correct_biases(aware, self.calibration[:MENDING_PICTURES])
-            seen = ranges.calibrate(aware, self.calibration, self.ranges)
         others = ranges.observe(aware, self.validation)
         used = len(seen[0][1].low) if seen else 0
         return aware, used, ranges.reach(seen, others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,39 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called as progress(done, total) on the caller's own thread; the last call has done == total."""
 
 
-@dataclass(frozen=True)
 class Picture:
-    """A labelled file.
+    """A labelled file, in some 200 bytes: a data set may have a million of them.
 
     Attributes:
-      path: where it is.
       label: index into `Dataset.labels`.
-      sha256: hex digest of the file's content.
+      digest: sha256 of the file's content, 32 bytes.
     """
 
-    path: Path
-    label: int
-    sha256: str
+    __slots__ = ("_path", "digest", "label")
+
+    def __init__(self, path: str | os.PathLike[str], label: int, sha256: str) -> None:
+        self._path, self.label, self.digest = os.fspath(path), label, bytes.fromhex(sha256)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self._path)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the file's content."""
+        return self.digest.hex()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Picture):
+            return NotImplemented
+        return (self._path, self.label, self.digest) == (other._path, other.label, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self._path, self.label, self.digest))
+
+    def __repr__(self) -> str:
+        return f"Picture({self._path!r}, {self.label}, {self.sha256!r})"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Which files of a folder are pictures of which class, and whether folders already split them.
 
 Reads names only, never contents. Two layouts: PHOTOS/<class>/… and PHOTOS/{train,validation,test}/<class>/…, pictures
-at any depth below the class folder. Hidden files and folders and files that are no pictures are passed over.
+at any depth below the class folder. Hidden files and folders, files that are no pictures and a folder `unlabelled` are
+passed over.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif",
 # Pictures to a person, but not to every OpenCV: named, so that nobody trains on half of their photos unawares.
 _UNREAD_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl"})
 
+# Where a device keeps photos that nobody has labelled yet (edgenn_device.uncertain).
+UNLABELLED = "unlabelled"
+
 Split = Literal["train", "validation", "test"]
 _SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -37,13 +41,14 @@ class Found:
 
     Attributes:
       labels: names of the class folders.
-      files: (path, index of its label, split or None where folders do not say).
+      files: (path as text, which takes a quarter of a Path's room, index of its label, split or None where folders do
+        not say).
       folders: split -> its folder, empty if folders do not split.
       problems: what looks like a picture and is not taken.
     """
 
     labels: tuple[str, ...]
-    files: list[tuple[Path, int, Split | None]]
+    files: list[tuple[str, int, Split | None]]
     folders: dict[Split, Path]
     problems: list[Problem]
 
@@ -72,12 +77,12 @@ def find(root: Path, wanted: Sequence[str] = (), least_classes: int = 2) -> Foun
         for path in files
         if path.suffix.lower() in SUFFIXES
     ]
-    names = {entry.name for _, entries, _ in listings.values() for entry in entries}
+    names = {entry.name for _, entries, _ in listings.values() for entry in entries} - {UNLABELLED}
     labels = _labels(folders.get("train", root), names, wanted, problems, least_classes)
 
     # A link back to one of these would make every photo a photo of the class in which the link stands.
     above = {_identity(path) for path in (root, *folders.values())}
-    taken: list[tuple[Path, int, Split | None]] = []
+    taken: list[tuple[str, int, Split | None]] = []
     for label, name in enumerate(labels):
         for split, (_, entries, _) in listings.items():
             for folder in entries:
@@ -86,7 +91,7 @@ def find(root: Path, wanted: Sequence[str] = (), least_classes: int = 2) -> Foun
                         if isinstance(item, Problem):
                             problems.append(item)
                         else:
-                            taken.append((item, label, split))
+                            taken.append((str(item), label, split))
     return Found(labels, taken, folders, problems)
 
 

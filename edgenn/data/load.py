@@ -31,7 +31,7 @@ def load(pictures: Sequence[Picture], spec: InputSpec, progress: Progress | None
       EdgennError: the array would take more memory than is free.
     """
     height, width, channels = spec.shape
-    needed, free = len(pictures) * height * width * channels, _free_memory()
+    needed, free = len(pictures) * height * width * channels, free_memory()
     if free is not None and needed > free:
         raise EdgennError(
             f"{len(pictures)} pictures at {height}x{width} take {needed / 1e9:.1f} GB of memory and "
@@ -62,7 +62,7 @@ def load(pictures: Sequence[Picture], spec: InputSpec, progress: Progress | None
     )
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes that can be had without swapping, or None where Linux does not say (proc(5), MemAvailable)."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

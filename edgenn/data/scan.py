@@ -72,8 +72,9 @@ def scan(
     )
 
 
-def _audit(path: Path) -> str | Problem:
+def _audit(file: str) -> str | Problem:
     """The hex sha256 of a whole picture file, or why it is not one."""
+    path = Path(file)
     try:
         content = path.read_bytes()
         read_header(content)
@@ -131,10 +132,16 @@ def _check_folders(found: Found, pictures: list[tuple[Picture, Split | None]]) -
 
 def _duplicates(splits: dict[str, tuple[Picture, ...]]) -> tuple[tuple[Path, ...], ...]:
     """Groups of paths with one content in several splits or under several labels."""
-    places: dict[str, list[tuple[Path, tuple[int, str]]]] = {}
+    seen: set[bytes] = set()
+    repeated: set[bytes] = set()
+    for pictures in splits.values():
+        for picture in pictures:
+            (repeated if picture.digest in seen else seen).add(picture.digest)
+    places: dict[bytes, list[tuple[Path, tuple[int, str]]]] = {}
     for split, pictures in splits.items():
         for picture in pictures:
-            places.setdefault(picture.sha256, []).append((picture.path, (picture.label, split)))
+            if picture.digest in repeated:
+                places.setdefault(picture.digest, []).append((picture.path, (picture.label, split)))
     return tuple(
         sorted(
             tuple(sorted(path for path, _ in group))
@@ -153,5 +160,6 @@ def _fingerprint(labels: tuple[str, ...], splits: dict[str, tuple[Picture, ...]]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _label_and_path(picture: Picture) -> tuple[int, Path]:
-    return picture.label, picture.path
+def _label_and_path(picture: Picture) -> tuple[int, str]:
+    """Orders texts as Paths are ordered, part by part, without holding a Path for each."""
+    return picture.label, str(picture.path).replace(os.sep, "\0")

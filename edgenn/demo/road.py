@@ -164,7 +164,7 @@ def _walk(road: _Road, folder: Path, seed: int, extent: Extent) -> Demo:
         lambda: garments.write(photos, extent.per_class, seed=seed, size=extent.size, progress=share),
         lambda count: f"{count:,} photos of {', '.join(LABELS)}",
     )
-    history = _History(advance, extent.recipe.epochs)
+    history = _History(advance, extent.recipe.resolved().epochs or 0)
     run = road.step(
         lambda: train(photos, folder / RUN, recipe=extent.recipe, seed=seed, watcher=history),
         lambda run: f"{run.parameters:,} parameters, {run.epochs} epochs, {run.accuracy:.1%} on validation photos",

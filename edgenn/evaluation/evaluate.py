@@ -68,7 +68,8 @@ class Evaluation:
       interval: (low, high), which holds the accuracy on photos of this kind with 95 % confidence (Wilson).
       calibration_error: mean gap between confidence and accuracy, 0..1 (see `metrics.calibration_error`).
       labels: the classes that have pictures or that the model answered with, in the model's order.
-      classes: for each of `labels` {"precision", "recall", "f1", "pictures"}; None where the pictures do not define it.
+      classes: for each of `labels` {"precision", "recall", "f1", "pictures", "precision_interval", "recall_interval"};
+        None where the pictures do not define it.
       confusion: int64 (len(labels), len(labels)), row the true class, column the predicted one.
       confused: what was taken for what, most often first.
       worst: up to 24 mistakes, those it was surest of first.
@@ -89,7 +90,7 @@ class Evaluation:
     interval: tuple[float, float]
     calibration_error: float
     labels: tuple[str, ...]
-    classes: dict[str, dict[str, float | int | None]]
+    classes: dict[str, dict[str, Any]]
     confusion: NDArray[np.int64]
     confused: tuple[Confused, ...]
     worst: tuple[Mistake, ...]
@@ -171,18 +172,52 @@ def evaluate(
     answers, kept, problems = _answers(asked, pictures, progress)
     if not kept:
         raise EdgennError(f"none of the {len(pictures)} pictures in {photos} can be read: {problems[0].reason}")
-    truth = place[[picture.label for picture in kept]]
-    top1 = answers.top1
-    right = int(np.sum(top1 == truth))
-    occurring, figures, confusion = _by_class(truth, top1, names)
-    return Evaluation(
+    return judged(
+        answers,
+        kept,
+        place[[picture.label for picture in kept]],
+        names,
         model=Path(asked.name),
         photos=Path(photos),
-        runtime=asked.runtime,
         split=chosen,
-        pictures=len(kept),
-        accuracy=right / len(kept),
-        interval=metrics.wilson_interval(right, len(kept)),
+        problems=(*dataset.problems, *problems),
+        notes=(*asked.notes, *notes),
+        started=started,
+    )
+
+
+def judged(
+    answers: Predictions,
+    pictures: Sequence[data.Picture],
+    truth: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    model: Path,
+    photos: Path,
+    split: str,
+    problems: tuple[data.Problem, ...] = (),
+    notes: tuple[str, ...] = (),
+    started: float,
+) -> Evaluation:
+    """How good given answers are.
+
+    Args:
+      answers: to `pictures`, of which there is at least one.
+      truth: int64 (n,), their true classes as indices of the outputs.
+      names: of the outputs.
+      model, photos, split, problems, notes: as `Evaluation` has them.
+      started: when it began, by time.perf_counter().
+    """
+    right = int(np.sum(answers.top1 == truth))
+    occurring, figures, confusion = _by_class(truth, answers.top1, names)
+    return Evaluation(
+        model=model,
+        photos=photos,
+        runtime=answers.runtime,
+        split=split,
+        pictures=len(pictures),
+        accuracy=right / len(pictures),
+        interval=metrics.wilson_interval(right, len(pictures)),
         calibration_error=metrics.calibration_error(answers.probabilities, truth),
         labels=occurring,
         classes=figures,
@@ -191,13 +226,13 @@ def evaluate(
             Confused(occurring[pair.true], occurring[pair.predicted], pair.count, pair.share)
             for pair in metrics.confused_pairs(confusion)
         ),
-        worst=_worst(answers, truth, kept, names),
-        problems=(*dataset.problems, *problems),
-        notes=(*asked.notes, *notes),
+        worst=_worst(answers, truth, pictures, names),
+        problems=problems,
+        notes=notes,
         seconds=time.perf_counter() - started,
         predictions=answers,
         truth=truth,
-        paths=tuple(picture.path for picture in kept),
+        paths=tuple(picture.path for picture in pictures),
     )
 
 
@@ -305,7 +340,7 @@ def _answers(
 
 def _by_class(
     truth: NDArray[np.int64], top1: NDArray[np.int64], names: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, dict[str, float | int | None]], NDArray[np.int64]]:
+) -> tuple[tuple[str, ...], dict[str, dict[str, Any]], NDArray[np.int64]]:
     """The classes that occur, their figures, and the confusion matrix among them."""
     occurring = np.union1d(truth, top1)
     matrix = metrics.confusion(np.searchsorted(occurring, truth), np.searchsorted(occurring, top1), len(occurring))
@@ -319,6 +354,8 @@ def _by_class(
                 "recall": _defined(figures.recall[index]),
                 "f1": _defined(figures.f1[index]),
                 "pictures": int(figures.pictures[index]),
+                "precision_interval": _bounds(figures.precision_interval[index]),
+                "recall_interval": _bounds(figures.recall_interval[index]),
             }
             for index, label in enumerate(labels)
         },
@@ -337,3 +374,7 @@ def _worst(
 
 def _defined(figure: float) -> float | None:
     return None if math.isnan(figure) else float(figure)
+
+
+def _bounds(interval: NDArray[np.float64]) -> list[float] | None:
+    return None if np.isnan(interval).any() else [float(bound) for bound in interval]

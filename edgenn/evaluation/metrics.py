@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 # Two-sided 95 % quantile of the standard normal distribution.
 Z_95 = 1.959963984540054
+# Pictures below a minimum confidence that make it worth stating.
+_FEWEST_BELOW = 5
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 5: "M = 15 bins"
 
 
@@ -27,12 +29,15 @@ class ClassFigures:
       recall: of the pictures that bear this label, the share given it; NaN when there is none.
       f1: harmonic mean of the two, 2 TP / (2 TP + FP + FN); NaN when the class neither occurs nor is predicted.
       pictures: int64, how many pictures bear the label.
+      precision_interval, recall_interval: (classes, 2), what holds them with 95 % confidence (`wilson_interval`).
     """
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
     pictures: NDArray[np.int64]
+    precision_interval: NDArray[np.float64]
+    recall_interval: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,21 @@ class ConfusedPair:
     predicted: int
     count: int
     share: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: arrays of shape (bins,), from the least sure answers to the surest; NaN in an empty bin.
+
+    Attributes:
+      confidence: mean of the highest probability.
+      accuracy: share that is right.
+      pictures: int64, how many.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    pictures: NDArray[np.int64]
 
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -81,6 +101,8 @@ def class_figures(matrix: NDArray[np.int64]) -> ClassFigures:
         recall=_share(hits, pictures),
         f1=_share(2 * hits, pictures + given),
         pictures=pictures,
+        precision_interval=_intervals(np.diagonal(matrix), given),
+        recall_interval=_intervals(np.diagonal(matrix), pictures),
     )
 
 
@@ -140,24 +162,60 @@ def mcnemar(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> float:
     return min(1.0, (2 * tail) / (1 << trials))
 
 
+def reliability(
+    probabilities: NDArray[np.floating[Any]], truth: ArrayLike, bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """How often answers are right, by how sure they are.
+
+    Args:
+      probabilities: shape (n, classes), in 0..1.
+      truth: class indices of shape (n,).
+      bins: of equal width over the highest probability, (m/M, (m+1)/M].
+    """
+    confidence = np.asarray(probabilities.max(axis=1), np.float64)
+    right = probabilities.argmax(axis=1) == np.asarray(truth)
+    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    pictures = np.bincount(bin_of, minlength=bins)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        return _share(np.bincount(bin_of, weights=values, minlength=bins).astype(np.float64), pictures)
+
+    return Reliability(mean(confidence), mean(right), pictures.astype(np.int64))
+
+
 def calibration_error(
     probabilities: NDArray[np.floating[Any]], truth: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> float:
     """Expected calibration error: how far confidence is from accuracy, averaged over pictures; 0 is perfect.
 
-    Equation 3 of Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks" (ICML 2017): `bins` bins
-    of equal width over the highest probability, (m/M, (m+1)/M].
+    Equation 3 of Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks" (ICML 2017).
+
+    Args: as `reliability`.
+    """
+    diagram = reliability(probabilities, truth, bins)
+    gaps = np.abs(diagram.accuracy - diagram.confidence)
+    return float(np.nansum(gaps * diagram.pictures) / diagram.pictures.sum())
+
+
+def minimum_confidence(confidence: ArrayLike, right: ArrayLike) -> float | None:
+    """The score below which an answer is no better than a guess between two: at least half of those below are wrong.
 
     Args:
-      probabilities: shape (n, classes), in 0..1.
-      truth: class indices of shape (n,).
+      confidence: score of each picture's answer, 0..1, shape (n,).
+      right: whether it was right, bool (n,).
+
+    Returns:
+      The highest such score, half-way to the next picture's; None where fewer than `_FEWEST_BELOW` pictures lie below
+      it, which is too few to tell.
     """
-    confidence = np.asarray(probabilities.max(axis=1), np.float64)
-    right = probabilities.argmax(axis=1) == np.asarray(truth)
-    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    # In each bin |accuracy - confidence| weighted by its share of the pictures is |sum(right) - sum(confidence)| / n.
-    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    order = np.argsort(np.asarray(confidence, np.float64), kind="stable")
+    scores, correct = np.asarray(confidence, np.float64)[order], np.asarray(right, bool)[order]
+    counts = np.arange(1, len(scores) + 1)
+    below = np.flatnonzero((2 * np.cumsum(correct) <= counts) & (counts >= _FEWEST_BELOW))
+    if len(below) == 0 or below[-1] + 1 == len(scores):
+        return None
+    last = int(below[-1])
+    return float((scores[last] + scores[last + 1]) / 2)
 
 
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -170,3 +228,8 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.int64], NDArr
 def _share(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return shares
+
+
+def _intervals(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    pairs = zip(part.tolist(), whole.tolist(), strict=True)
+    return np.array([wilson_interval(some, of) if of else (math.nan, math.nan) for some, of in pairs]).reshape(-1, 2)

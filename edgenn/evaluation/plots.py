@@ -145,6 +145,38 @@ def confusion(matrix: ArrayLike, labels: Sequence[str], title: str = "") -> byte
         return _png(figure)
 
 
+def reliability(confidence: ArrayLike, accuracy: ArrayLike, pictures: ArrayLike) -> bytes:
+    """A reliability diagram: how often answers are right, by how sure they are, and below it how many there are.
+
+    Args:
+      confidence, accuracy, pictures: of bins of equal width over 0..1, as `metrics.reliability` gives them.
+
+    Returns:
+      A PNG.
+    """
+    sure, right, count = (np.asarray(values, float) for values in (confidence, accuracy, pictures))
+    filled, width = count > 0, 1 / len(count)
+    places = (np.arange(len(count)) + 0.5) * width
+    with _drawing():
+        figure = _figure(4.4, 4.8)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle="--")
+        above.bar(places[filled], right[filled], width * 0.92, color=LIGHT_BLUE, label="right")
+        above.plot(sure[filled], sure[filled], "o", color=ORANGE, markersize=5, label="as sure as it was")
+        above.set_ylabel("right")
+        above.set_ylim(0, 1)
+        above.set_xlim(0, 1)
+        above.legend(loc="upper left")
+        below.bar(places, count, width * 0.92, color=GRID)
+        below.set_ylabel("photos")
+        below.set_xlabel("how sure the answer was")
+        percent = require("matplotlib.ticker").PercentFormatter(1.0, decimals=0)
+        above.yaxis.set_major_formatter(percent)
+        below.xaxis.set_major_formatter(percent)
+        below.yaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(3, integer=True))
+        return _png(figure)
+
+
 def latencies(stages: Mapping[str, Any], title: str = "") -> bytes:
     """Histograms of how long things took, one panel below another, each with its p50, p90 and p99 marked.
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,7 +34,7 @@ from edgenn.extras import require
 from edgenn_device import preprocess
 from edgenn_device.errors import EdgennError
 
-from . import plots
+from . import metrics, plots
 from .model import RUN_MODEL
 
 if TYPE_CHECKING:
@@ -71,9 +71,13 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Share:
-    """A cell of a table that shows a share (0..1) in percent, on a bar of that length; NaN shows as a dash."""
+    """A cell of a table that shows a share (0..1) in percent, on a bar of that length; NaN shows as a dash.
+
+    `interval` (low, high), if given, is drawn and written below it.
+    """
 
     value: float
+    interval: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo (bytes of a JPEG or PNG) with a title and a remark; `wrong` sets its title in the colour of mistakes."""
+    """A photo (bytes of a JPEG or PNG) with a title and a remark, which may have lines; `wrong` sets its title in the
+    colour of mistakes."""
 
     image: bytes
     title: str
@@ -149,6 +154,24 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Something to be done: the fact, what to do, what to type for it, and the anchor of the section that shows it."""
+
+    fact: str
+    do: str
+    command: str = ""
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A numbered list of things to be done, the first one first."""
+
+    kind: ClassVar[str] = "steps"
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True)
 class Commands:
     """Text as one would type it."""
 
@@ -156,15 +179,16 @@ class Commands:
     text: str
 
 
-Part = Tiles | Table | Figure | Pictures | Text | Lines | Commands
+Part = Tiles | Table | Figure | Pictures | Text | Lines | Steps | Commands
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled sheet of parts, from top to bottom."""
+    """A titled sheet of parts, from top to bottom; `anchor` is what a Step refers to."""
 
     title: str
     parts: Sequence[Part]
+    anchor: str = ""
 
 
 def page(title: str, sections: Iterable[Section], *, lead: str = "", footer: str = "") -> str:
@@ -247,12 +271,13 @@ def evaluation_sections(evaluation: Evaluation) -> list[Section]:
     """What `evaluation_page` shows, for a page that shows more."""
     sections = [
         Section("Result", [_tiles(evaluation), *([Lines(evaluation.notes)] if evaluation.notes else [])]),
-        Section("Classes", [_class_table(evaluation), *_strangers(evaluation)]),
-        Section("What is taken for what", [_confusion(evaluation), *_pairs(evaluation)]),
+        classes_section(evaluation),
+        Section("What is taken for what", [_confusion(evaluation), *_pairs(evaluation)], "confusion"),
     ]
     if evaluation.worst:
         lead = Text("Wrong, and surest of it. Where the label is wrong rather than the model, mend the photo's folder.")
-        sections.append(Section("Worst pictures", [lead, _worst(evaluation)]))
+        sections.append(Section("Worst pictures", [lead, _worst(evaluation)], "worst"))
+    sections.append(_calibration(evaluation))
     if evaluation.problems:
         sections.append(Section("Left out", [Text("These could not be read."), _problems(evaluation)]))
     return sections
@@ -280,17 +305,43 @@ def _tiles(evaluation: Evaluation) -> Tiles:
     )
 
 
-def _class_table(evaluation: Evaluation) -> Table:
+def classes_section(evaluation: Evaluation, learnt_from: Mapping[str, int] | None = None) -> Section:
+    """Recall and precision of every class; with `learnt_from` also how many photos of each were trained on."""
     rows = [
-        (label, figures["pictures"], _share(figures["recall"]), _share(figures["precision"]), figures["f1"])
+        (
+            label,
+            *([learnt_from.get(label, 0)] if learnt_from is not None else []),
+            figures["pictures"],
+            _share(figures["recall"], figures.get("recall_interval")),
+            _share(figures["precision"], figures.get("precision_interval")),
+            figures["f1"],
+        )
         for label, figures in evaluation.classes.items()
         if figures["pictures"]
     ]
-    return Table(
-        ("class", "pictures", "recall", "precision", "F1"),
+    counted = ("pictures",) if learnt_from is None else ("trained on", "tried on")
+    table = Table(
+        ("class", *counted, "recall", "precision", "F1"),
         rows,
-        "Recall: of a class's pictures, how many were given its label. Precision: of those given it, how many bear it.",
+        "Recall: of a class's pictures, how many were given its label. Precision: of those given it, how many bear it. "
+        "Below each the range in which it lies with 95% confidence.",
     )
+    return Section("Classes", [table, *_strangers(evaluation)], "classes")
+
+
+def _calibration(evaluation: Evaluation) -> Section:
+    diagram = metrics.reliability(evaluation.predictions.probabilities, evaluation.truth)
+    sure = float(evaluation.predictions.probabilities.max(axis=1).mean())
+    text = (
+        f"On average it is {percent(sure)} sure of an answer, and {percent(evaluation.accuracy)} are right. Where a "
+        "bar ends below its dot, answers of that sureness are right less often than it thinks. The mean gap, weighted "
+        f"by pictures, is the expected calibration error: {percent(evaluation.calibration_error)}."
+    )
+    figure = Figure(
+        plots.reliability(diagram.confidence, diagram.accuracy, diagram.pictures),
+        alt="Reliability diagram: share of right answers by how sure they were",
+    )
+    return Section("How far to trust its confidence", [Text(text), figure], "calibration")
 
 
 def _strangers(evaluation: Evaluation) -> list[Part]:
@@ -328,7 +379,7 @@ def _worst(evaluation: Evaluation) -> Pictures:
             image = thumbnail(mistake.path)
         except EdgennError:
             continue  # gone since it was classified; its path is not worth a page
-        note = f"is {mistake.true} · {percent(mistake.confidence)} sure · {mistake.path.name}"
+        note = f"is {mistake.true} · {percent(mistake.confidence)} sure\n{mistake.path.name}"
         shown.append(Picture(image, mistake.predicted, note, wrong=True, alt=f"{mistake.true}, {mistake.path.name}"))
     return Pictures(shown)
 
@@ -339,13 +390,13 @@ def _problems(evaluation: Evaluation) -> Lines:
     return Lines(lines + ([f"and {rest:,} more"] if rest > 0 else []))
 
 
-def _share(value: float | int | None) -> Share | None:
-    return None if value is None else Share(float(value))
+def _share(value: float | None, interval: Sequence[float] | None) -> Share | None:
+    return None if value is None else Share(float(value), interval)
 
 
 def _length_of_bar(cell: Any) -> str:
-    share = cell.value if isinstance(cell, Share) and cell.value == cell.value else 0.0
-    return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+    share = cell.value if isinstance(cell, Share) else cell
+    return f"{100 * min(max(share, 0.0), 1.0):.1f}%" if share == share and share is not None else "0.0%"
 
 
 def _cell(cell: Any) -> str:

@@ -1,6 +1,7 @@
 """Photos in, a run out: the whole of `edgenn train`.
 
-The folder appears under its name when everything in it is written, never before.
+Until it is complete, a run's folder holds nothing but RUN/unfinished, from which it can be resumed; a run that is being
+replaced stays until then. Of several machines that train together only the first writes.
 """
 
 from __future__ import annotations
@@ -8,30 +9,29 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgenn import data, networks
-from edgenn.evaluation import metrics, plots
+from edgenn.evaluation import metrics
 from edgenn.extras import require
 from edgenn_device.errors import EdgennError
-from edgenn_device.files import folder_written_aside, write_atomically
 
-from . import run as files
-from .fit import Epoch, Photos, fit
+from . import checkpoint as checkpoints
+from . import distill, distribute, finish
+from .checkpoint import Checkpoint
+from .fit import Epoch, fit, predict
+from .photos import PhotoFeed, photo_feed
 from .recipe import Recipe
-from .run import Run, history_csv
+from .report import write as write_report
+from .run import Run
+from .tensorboard import TensorBoard
 from .watcher import Watcher
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    epochs: list[Epoch]
-    interrupted: bool
 
 
 def train(
@@ -40,6 +40,8 @@ def train(
     *,
     recipe: Recipe | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    report: bool = False,
     watcher: Watcher | None = None,
     **changes: Any,
 ) -> Run:
@@ -47,37 +49,60 @@ def train(
 
     Args:
       photos: PHOTOS/<class>/*.jpg, or PHOTOS/{train,validation,test}/<class>/*.jpg.
-      out: folder of the run; must not exist yet, unless `overwrite`.
-      recipe: the settings; the default recipe if None.
-      overwrite: replace an earlier run at `out`.
+      out: folder of the run; must not exist yet, unless `overwrite` or `resume`.
+      recipe: the settings; the default recipe if None, that of the unfinished run if `resume`.
+      overwrite: replace an earlier run at `out`, when the new one is complete.
+      resume: go on with the unfinished run at `out`.
+      report: write RUN/report.html and RUN/report.json too, which looks at the photos for up to a minute.
       watcher: is told what happens.
       changes: single settings of the recipe, by name; None leaves one as it is.
 
     Returns:
       The run, with the weights of its best epoch. Interrupted by Ctrl-C it is written with the best epoch so far and
-      marked, and KeyboardInterrupt is raised again.
+      marked, can be resumed, and KeyboardInterrupt is raised again.
 
     Raises:
-      EdgennError: photos, settings or `out` cannot be used; nothing is written then.
+      EdgennError: photos, settings or `out` cannot be used, or are not those of the run to resume; nothing is written
+        then.
 
     >>> train("photos", "runs/first", network="simple_cnn", epochs=20).accuracy      # doctest: +SKIP
     0.86
     """
     started = time.perf_counter()
-    recipe = (recipe or Recipe()).replace(**changes)
-    watcher = watcher or Watcher()
-    target = _usable(Path(out), overwrite)
-    networks.network(recipe.network)
+    target, watcher = finish.usable(Path(out), overwrite, resume), watcher or Watcher()
+    recipe, fingerprint = _settings(target, recipe, changes, resume)
+    strategy = distribute.strategy()
     dataset = data.scan(photos, recipe.classes or None)
+    if resume and dataset.fingerprint != fingerprint:
+        raise EdgennError(f"{photos} are not the photos that {out} was begun with: give those, or --overwrite")
     watcher.photos(dataset)
+    checkpoint = Checkpoint(
+        target / checkpoints.FOLDER, {"recipe": recipe.to_dict(), "fingerprint": dataset.fingerprint}
+    )
     keras = require("keras")
     keras.utils.set_random_seed(recipe.seed)
-    model = networks.build(recipe.network, recipe.input.shape, len(dataset.labels), **recipe.network_options)
+    with strategy.scope():
+        model = networks.build(recipe.network, recipe.input.shape, len(dataset.labels), **recipe.network_options)
     watcher.network(recipe, model.count_params())
+    asked = distill.teacher(recipe.distill, dataset.labels, recipe.input) if recipe.distill else None
     training, validation = _decode(dataset, recipe, watcher)
+    if overwrite and not resume and distribute.is_chief(strategy):
+        checkpoint.clear()
 
-    fitted = _fit(model, training, validation, recipe, watcher)
-    predicted = model.predict(validation.tensors.astype(np.float32), batch_size=128, verbose=0).argmax(1)
+    told = _Told(
+        watcher, TensorBoard(checkpoint.folder / finish.TENSORBOARD) if distribute.is_chief(strategy) else None
+    )
+    interrupted = False
+    try:
+        answers = distill.answers(asked, training, recipe, watcher.teaching) if asked else None
+        _fit(model, training, answers, validation, recipe, told, checkpoint)
+    except KeyboardInterrupt:
+        if not told.epochs:  # no epoch worth keeping
+            raise
+        interrupted = True
+    finally:
+        told.close()
+    scores = predict(model, validation)
     result = Run(
         path=target,
         photos=Path(photos).resolve(),
@@ -85,18 +110,21 @@ def train(
         recipe=recipe,
         fingerprint=dataset.fingerprint,
         parameters=model.count_params(),
-        epochs=len(fitted.epochs),
-        best_epoch=max(fitted.epochs, key=lambda e: (e.val_accuracy, -e.val_loss)).epoch,
-        seconds=time.perf_counter() - started,
-        accuracy=metrics.accuracy(validation.labels, predicted),
-        pictures=len(validation.labels),
-        interrupted=fitted.interrupted,
+        epochs=len(told.epochs),
+        best_epoch=max(told.epochs, key=lambda epoch: epoch.score).epoch,
+        seconds=time.perf_counter() - started + told.seconds_before,
+        accuracy=metrics.accuracy(validation.labels, scores.argmax(1)),
+        pictures=validation.count,
+        interrupted=interrupted,
         versions=versions(),
     )
-    matrix = metrics.confusion(validation.labels, predicted, len(dataset.labels))
-    _write(result, model, fitted.epochs, matrix, overwrite)
-    if fitted.interrupted:
+    matrix = metrics.confusion(validation.labels, scores.argmax(1), len(dataset.labels))
+    if distribute.is_chief(strategy):
+        finish.complete(result, model, told.epochs, matrix, checkpoint)
+    if interrupted:
         raise KeyboardInterrupt
+    if report and distribute.is_chief(strategy):
+        write_report(result, model, dataset, told.epochs, training, validation, scores, watcher)
     return result
 
 
@@ -106,60 +134,96 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _fit(model: Any, training: Photos, validation: Photos, recipe: Recipe, watcher: Watcher) -> _Fitted:
-    """Fit, and treat Ctrl-C as an early stop once there is an epoch worth keeping."""
-    seen: list[Epoch] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        seen.append(epoch)
-        watcher.epoch(epoch)
-
-    try:
-        return _Fitted(fit(model, training, validation, recipe, on_epoch, watcher.step), interrupted=False)
-    except KeyboardInterrupt:
-        if not seen:
-            raise
-        return _Fitted(seen, interrupted=True)
-
-
-def _decode(dataset: data.Dataset, recipe: Recipe, watcher: Watcher) -> tuple[Photos, Photos]:
-    """Every photo of both splits as tensors; what cannot be decoded is told and left out."""
-    train_part, validation_part = dataset.splits["train"], dataset.splits["validation"]
-    total = len(train_part) + len(validation_part)
-    first = data.load(train_part, recipe.input, lambda done, _: watcher.decoding(done, total))
-    second = data.load(validation_part, recipe.input, lambda done, _: watcher.decoding(len(train_part) + done, total))
-    watcher.unreadable((*dataset.problems, *first.problems, *second.problems))
-    for name, part in (("training", first), ("validation", second)):
-        missing = set(range(len(dataset.labels))) - set(part.labels.tolist())
-        if missing:
-            raise EdgennError(f"class {dataset.labels[min(missing)]!r} has no readable {name} photo: add some")
-    return Photos(first.tensors, first.labels), Photos(second.tensors, second.labels)
-
-
-def _usable(out: Path, overwrite: bool) -> Path:
-    """`out`, if a run may be written there.
+def _settings(target: Path, recipe: Recipe | None, changes: dict[str, Any], resume: bool) -> tuple[Recipe, str]:
+    """The resolved recipe, and the fingerprint of the photos of the run to resume ("" if there is none).
 
     Raises:
-      EdgennError: something else stands there, or a run and `overwrite` is not given.
+      EdgennError: the run to resume was begun with other settings.
     """
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / files.SETTINGS).is_file():
-            raise EdgennError(f"{out} holds files that are not a run's: choose another --out")
-        if not overwrite:
-            raise EdgennError(f"{out} holds a run already: choose another --out, or give --overwrite")
-    elif out.exists() and not out.is_dir():
-        raise EdgennError(f"{out} is a file: choose another --out")
-    return out
+    begun = checkpoints.unfinished(target) if resume else None
+    if begun is None:
+        return (recipe or Recipe()).replace(**changes).resolved(), ""
+    kept: Recipe = begun["recipe"]
+    if recipe is None and "network_options" in changes:
+        changes = {**changes, "network_options": {**kept.network_options, **changes["network_options"]}}
+    asked = (recipe or kept).replace(**changes).resolved()
+    if different := asked.differences(kept):
+        raise EdgennError(
+            f"{target} was begun with {different[0]} {getattr(kept, different[0])!r}, not "
+            f"{getattr(asked, different[0])!r}: resume it as it is, or give --overwrite"
+        )
+    return kept, begun["fingerprint"]
 
 
-def _write(run: Run, model: Any, epochs: list[Epoch], matrix: Any, overwrite: bool) -> None:
-    """Write the whole folder; an earlier run goes away only when the new one is complete."""
-    history = {name: [getattr(e, name) for e in epochs] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-    title = f"{run.pictures} validation photos, accuracy {run.accuracy:.3f}"
-    with folder_written_aside(_usable(run.path, overwrite)) as folder:
-        model.save(folder / files.MODEL, include_optimizer=False)
-        write_atomically(folder / files.LABELS, "".join(f"{label}\n" for label in run.labels))
-        write_atomically(folder / files.HISTORY, history_csv(epochs))
-        write_atomically(folder / files.CURVES, plots.curves(history, run.best_epoch))
-        write_atomically(folder / files.CONFUSION, plots.confusion(matrix, run.labels, title))
-        write_atomically(folder / files.SETTINGS, run.to_json())
+def _fit(
+    model: Any,
+    training: PhotoFeed,
+    answers: NDArray[np.float16] | None,
+    validation: PhotoFeed,
+    recipe: Recipe,
+    told: _Told,
+    checkpoint: Checkpoint,
+) -> None:
+    if recipe.mode == "transfer":
+        from .transfer import fit_transfer
+
+        fit_transfer(model, training, validation, recipe, answers=answers, watcher=told, checkpoint=checkpoint)
+        return
+    feed = training if answers is None else distill.TaughtFeed(training, answers)
+    fit(model, feed, validation, recipe, on_epoch=told.epoch, on_step=told.step, checkpoint=checkpoint)
+
+
+def _decode(dataset: data.Dataset, recipe: Recipe, watcher: Watcher) -> tuple[PhotoFeed, PhotoFeed]:
+    """Both splits as feeds; what cannot be decoded is told and left out."""
+    parts = dataset.splits["train"], dataset.splits["validation"]
+    total, before = len(parts[0]) + len(parts[1]), (0, len(parts[0]))
+    classes = len(dataset.labels)
+
+    def progress(skipped: int) -> Callable[[int, int], None]:
+        return lambda done, _: watcher.decoding(skipped + done, total)
+
+    opened = [
+        photo_feed(part, recipe.input, classes, recipe, progress(skipped))
+        for part, skipped in zip(parts, before, strict=True)
+    ]
+    watcher.unreadable((*dataset.problems, *opened[0][1], *opened[1][1]))
+    for name, (feed, _) in zip(("training", "validation"), opened, strict=True):
+        missing = set(range(classes)) - set(feed.labels.tolist())
+        if missing:
+            raise EdgennError(f"class {dataset.labels[min(missing)]!r} has no readable {name} photo: add some")
+    return opened[0][0], opened[1][0]
+
+
+class _Told(Watcher):
+    """Passes on what it is told, keeps the epochs and writes them for TensorBoard.
+
+    Attributes:
+      epochs: all of them, those before a resumption included; `seconds_before` is how long those took.
+    """
+
+    def __init__(self, watcher: Watcher, board: TensorBoard | None) -> None:
+        self.epochs: list[Epoch] = []
+        self.seconds_before = 0.0
+        self._watcher, self._board, self._stepped = watcher, board, False
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
+        self._stepped = True
+        self._watcher.step(epoch, step, steps, loss, accuracy)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        if not self._stepped:
+            self.seconds_before += epoch.seconds
+        if self._board:
+            self._board.epoch(epoch)
+        self._watcher.epoch(epoch)
+
+    def caching(self, done: int, total: int) -> None:
+        self._watcher.caching(done, total)
+
+    def teaching(self, done: int, total: int) -> None:
+        self._watcher.teaching(done, total)
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()

@@ -26,8 +26,20 @@ class Watcher:
     def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
         """These files are left out; called once, also when there are none."""
 
+    def teaching(self, done: int, total: int) -> None:
+        """The teacher has answered so many views of photos."""
+
+    def caching(self, done: int, total: int) -> None:
+        """The part of the network that is not trained was computed for so many views of photos."""
+
+    def surveying(self, done: int, total: int) -> None:
+        """The run is complete; the report has looked at so many of all photos."""
+
+    def no_report(self, reason: str) -> None:
+        """The run is complete, and its report could not be written."""
+
     def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
-        """A step of an epoch is done; loss and accuracy are means since the epoch began."""
+        """So many steps of an epoch are done; told now and then. Loss and accuracy are means since the epoch began."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done."""
+        """An epoch is done. A resumed run tells of its earlier epochs again, before its first step."""

@@ -89,12 +89,12 @@ def test_progress_counts_every_picture_on_the_calling_thread(pictures):
 
 def test_more_than_the_memory_holds_is_refused_before_it_begins(pictures, monkeypatch):
     module = import_module("edgenn.data.load")  # the package's attribute of that name is the function
-    monkeypatch.setattr(module, "_free_memory", lambda: 50 * 12 * 16 * 3 - 1)
+    monkeypatch.setattr(module, "free_memory", lambda: 50 * 12 * 16 * 3 - 1)
     with pytest.raises(EdgennError, match="50 pictures at 12x16 take"):
         load(pictures, SPEC)
-    monkeypatch.setattr(module, "_free_memory", lambda: 50 * 12 * 16 * 3)
+    monkeypatch.setattr(module, "free_memory", lambda: 50 * 12 * 16 * 3)
     assert len(load(pictures, SPEC).labels) == 50
-    monkeypatch.setattr(module, "_free_memory", lambda: None)  # not Linux
+    monkeypatch.setattr(module, "free_memory", lambda: None)  # not Linux
     assert len(load(pictures, SPEC).labels) == 50
 
 

@@ -125,6 +125,22 @@ def test_calibration_error_of_known_cases():
     assert metrics.calibration_error(mixed, [0, 1, 0]) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.4)
 
 
+def test_reliability_of_a_known_case():
+    mixed = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    diagram = metrics.reliability(mixed, [0, 1, 0], bins=4)  # up to 25, 50, 75 and 100 % sure
+    assert diagram.pictures.tolist() == [0, 0, 1, 2]
+    assert diagram.accuracy[2:].tolist() == [1.0, 0.5]
+    assert diagram.confidence[2:] == pytest.approx([0.6, 0.9])
+    assert np.isnan(diagram.accuracy[:2]).all()
+
+
+def test_figures_of_a_class_have_intervals_where_they_are_defined():
+    figures = metrics.class_figures(np.array([[3, 1], [0, 0]]))
+    assert figures.recall_interval[0] == pytest.approx(metrics.wilson_interval(3, 4))
+    assert figures.precision_interval[0] == pytest.approx(metrics.wilson_interval(3, 3))
+    assert np.isnan(figures.recall_interval[1]).all()
+
+
 @given(answers(), st.integers(0, 2**32 - 1))
 def test_calibration_error_is_bounded_by_the_whole_gap(case, seed):
     truth, _, classes = case

@@ -86,6 +86,12 @@ def test_a_matrix_that_does_not_fit_its_labels_is_refused():
         plots.confusion(np.eye(2, dtype=int), ["a", "b", "c"])
 
 
+def test_reliability_draws_empty_bins_too():
+    drawn = plots.reliability([0.1, np.nan, 0.8], [0.0, np.nan, 0.9], [1, 0, 40])
+    assert min(size_of(drawn)) > 400
+    assert plots.reliability([np.nan] * 3, [np.nan] * 3, [0] * 3)[:4] == b"\x89PNG"
+
+
 def test_latencies():
     invoke = np.random.default_rng(0).gamma(9, 1e-3, 500)
     one = size_of(plots.latencies({"invoke": invoke}))

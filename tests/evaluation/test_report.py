@@ -84,7 +84,7 @@ def test_a_report_stands_alone_and_is_well_formed(picture):
     page = Reader(html)
     assert page.open == []
     assert all(reference.startswith("data:image/") for reference in page.references)
-    assert len(page.references) == 2  # the confusion matrix and the worst picture
+    assert len(page.references) == 3  # the confusion matrix, the worst picture and the reliability diagram
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", html)
     for text in (
@@ -132,9 +132,25 @@ def test_a_page_without_mistakes_or_problems_says_no_more_than_that():
     assert "Left out" not in text
 
 
+def test_intervals_steps_and_what_they_lead_to_are_shown():
+    share = report.Share(0.75, (0.583, 0.871))
+    step = report.Step("hat is confused", "Look at <these>.", "edgenn train --epochs 9", "pairs")
+    sections = [
+        report.Section("Next", [report.Steps([step])]),
+        report.Section("Pairs", [report.Table(("class", "recall"), [("hat", share)])], "pairs"),
+    ]
+    html = report.page("Title", sections)
+    page = Reader(html)
+    assert page.references == ["#pairs"]
+    assert 'id="pairs"' in html
+    for text in ("58 to 87%", "75.0%", "Look at <these>.", "edgenn train --epochs 9"):
+        assert text in page.text
+    assert "--low:58.3%;--high:87.1%" in html
+
+
 def test_a_picture_that_is_gone_costs_no_report(picture, tmp_path):
     gone = (Mistake(tmp_path / "gone.png", "hat", "cap", 0.9), Mistake(picture, "hat", "cap", 0.8))
-    assert Reader(report.evaluation_page(evaluation(worst=gone))).references[1:] == [
+    assert Reader(report.evaluation_page(evaluation(worst=gone))).references[1:-1] == [
         report.data_uri(report.thumbnail(picture))
     ]
 

@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgenn import networks
 from edgenn.training import Recipe
+from edgenn.training.recipe import DEFAULTS
 from edgenn_device.errors import EdgennError
 
 
@@ -60,3 +62,50 @@ def test_a_missing_recipe_is_named(tmp_path):
     (tmp_path / "picture.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EdgennError, match="not a text file"):
         Recipe.load(tmp_path / "picture.toml")
+
+
+def test_what_is_left_open_is_chosen_by_network_and_mode():
+    scratch, transfer = Recipe().resolved(), Recipe(network="mobilenet_v2", weights="imagenet").resolved()
+    assert (scratch.size, transfer.size) == (networks.network("simple_cnn").size, networks.network("mobilenet_v2").size)
+    for resolved, mode in ((scratch, "scratch"), (transfer, "transfer")):
+        assert resolved.mode == mode
+        assert {name: getattr(resolved, name) for name in DEFAULTS[mode]} == DEFAULTS[mode]
+        assert None not in resolved.to_dict().values()
+    assert Recipe(size=40, epochs=3, ema=0.0).resolved().replace(seed=1).differences(
+        Recipe(size=40, epochs=3).resolved()
+    ) == (("ema", "seed") if DEFAULTS["scratch"]["ema"] else ("seed",))
+    assert DEFAULTS["scratch"].keys() == DEFAULTS["transfer"].keys()
+
+
+def test_a_choice_is_kept_and_a_resolved_recipe_stays_as_it_is():
+    chosen = Recipe(size=48, epochs=7, learning_rate=0.5, mixup=0.3)
+    resolved = chosen.resolved()
+    assert (resolved.size, resolved.epochs, resolved.learning_rate, resolved.mixup) == (48, 7, 0.5, 0.3)
+    assert resolved.resolved() == resolved
+    assert Recipe.from_dict(resolved.to_dict()) == resolved
+    assert Recipe.from_dict(Recipe().to_dict()) == Recipe(), "what is open stays open"
+
+
+def test_settings_that_contradict_each_other_are_one_line():
+    with pytest.raises(EdgennError, match=r"--fine-tune-from block_3 needs trained weights: give --weights too"):
+        Recipe(fine_tune_from="block_3").resolved()
+    with pytest.raises(EdgennError, match="leaves the size to the network"):
+        Recipe().input  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"balance": "fair"}, "balance 'fair' is not one of none, weights, sampling"),
+        ({"precision": "half"}, "precision 'half' is not one of"),
+        ({"epochs": 2.5}, "epochs 2.5 is not possible: give a whole number"),
+        ({"weights": 3}, "weights 3 is not possible: give a text"),
+        ({"ema": 1.0}, "ema 1.0 is not possible"),
+        ({"views": 0}, "views 0 is not possible"),
+        ({"distill_weight": 1.5}, "distill_weight 1.5 is not possible"),
+    ],
+)
+def test_a_setting_of_training_that_cannot_be_is_one_line(settings, said):
+    with pytest.raises(EdgennError) as caught:
+        Recipe(**settings)
+    assert said in str(caught.value)

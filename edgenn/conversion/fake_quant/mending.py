@@ -28,6 +28,8 @@ _HANDS_ON = {
     "SpatialDropout2D",
 }
 _KERNELS = ("Conv2D", "DepthwiseConv2D", "Dense")
+# What a ReLU6 gives at most.
+_CAP = 6.0
 # A channel is scaled by this at most; one that is never active has no range to go by.
 _MOST = 1e4
 
@@ -47,8 +49,9 @@ def equalize(aware: Any, pictures: NDArray[np.uint8]) -> tuple[str, ...]:
     ReLU and pooling let it pass (Nagel et al. 2019, arXiv:1906.04721, section 4.1). There s makes the ranges of two
     kernels alike. Here kernels have a scale a channel, so that what is rounded coarsely is the activation: s = √(a/w),
     with a the channel's largest activation and w the second kernel's largest weight for it; before a depthwise
-    convolution, whose every channel has its own scale, s = a. A ReLU6 between two layers becomes a ReLU, as in that
-    paper.
+    convolution, whose every channel has its own scale, s = a. A ReLU6 between two layers lets no factor pass: where no
+    picture reaches its 6 it becomes a ReLU, and otherwise the two are left as they are. (The paper replaces all; on
+    MobileNetV1 0.25 that cost 5 points.)
 
     Args:
       pictures: uint8 (n, height, width, channels).
@@ -60,11 +63,14 @@ def equalize(aware: Any, pictures: NDArray[np.uint8]) -> tuple[str, ...]:
     if not pairs:
         return ()
     keras = require("keras")
-    for pair in pairs:
-        if pair.first.activation is keras.activations.relu6:
-            pair.first.activation = keras.activations.relu
+    scaled = []
     largest = _largest(aware, [pair.first for pair in pairs], pictures)
     for pair, activation in zip(pairs, largest, strict=True):
+        if pair.first.activation is keras.activations.relu6:
+            if activation.max() >= _CAP:
+                continue
+            pair.first.activation = keras.activations.relu
+        scaled.append(pair.first.name)
         weights, bias = pair.first.get_weights()
         after = pair.second.get_weights()
         depthwise = _kind(pair.second) == "DepthwiseConv2D"
@@ -73,7 +79,7 @@ def equalize(aware: Any, pictures: NDArray[np.uint8]) -> tuple[str, ...]:
         pair.first.set_weights([weights / _outputs(pair.first, weights, factor), bias / factor])
         shape = (-1, 1) if _kind(pair.second) != "DepthwiseConv2D" else (1, 1, -1, 1)
         pair.second.set_weights([after[0] * factor.reshape(shape), *after[1:]])
-    return tuple(pair.first.name for pair in pairs)
+    return tuple(scaled)
 
 
 def correct_biases(aware: Any, pictures: NDArray[np.uint8]) -> None:
