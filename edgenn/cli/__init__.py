@@ -9,20 +9,25 @@ import errno
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
 from edgenn_device.errors import AnswerIsNo, EdgennError
 
+from .. import __version__
+
 # In the order of the road. The module of a verb is edgenn.cli.VERB and its click command is called `command`.
 VERBS = {
     "demo": "The whole road on drawn garments: train, quantize, classify a video.",
+    "networks": "The networks there are: size, cost, and what can run them.",
     "train": "Train a network on labelled photos.",
+    "search": "Find the network that is best within a latency and a size.",
     "convert": "Quantize a trained run to a .tflite that is checked before it leaves.",
+    "debug": "Why int8 loses: layer by layer, picture by picture.",
     "evaluate": "How good a model is, class by class.",
     "inspect": "What is in a model, and what can run it.",
     "run": "Classify a camera, a video or a folder, live.",
+    "collect": "Take labelled photos with a camera, for the next training.",
     "tag": "Label a catalogue of pictures.",
     "serve": "Answer pictures over HTTP: JSON, and the Open Inference Protocol.",
     "profile": "Where the time goes: latency, memory, stages, operators.",
@@ -54,19 +59,12 @@ class _Verbs(click.Group):
             raise click.UsageError(f"no verb {args[0]!r}: choose one of {', '.join(VERBS)}") from None
 
 
-def _version() -> str:
-    try:
-        return version("edgenn")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 @click.group(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: edgenn train photos --out runs/first && edgenn convert runs/first",
 )
-@click.version_option(_version(), prog_name="edgenn", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="edgenn", message="%(prog)s %(version)s")
 def cli() -> None:
     """From labelled photos to an int8 model that classifies a live camera on a Raspberry Pi or Coral board."""
 

@@ -32,9 +32,9 @@ _FLAT = 2.0
 _THUMBNAIL = 10
 _THUMBNAIL_BYTES = 3 * _THUMBNAIL**2
 
-# Below this a photo counts as blurred. At 96x96 none of the same photos is below 10, and with a Gaussian blur of 8 pixels
-# in 533 99% are below 7; with one of 4 pixels, which hardly shows at that size, less than half. At 256x256 none of 400
-# is below 14, and with a blur of 4 pixels half are below 2.
+# Below this a photo counts as blurred. At 96x96 none of the same photos is below 10, and with a Gaussian blur of 8
+# pixels in 533 99% are below 7; with one of 4 pixels, which hardly shows at that size, less than half. At 256x256 none
+# of 400 is below 14, and with a blur of 4 pixels half are below 2.
 BLURRED = 7.0
 _BLUR_AGAIN = 1.5
 
