@@ -17,6 +17,10 @@ class Ended(Exception):
     """Nothing more will come: the other side has finished, or the channel was closed."""
 
 
+class Late(Exception):
+    """Nothing has come in the time that `get` was given."""
+
+
 class Channel(Generic[T]):
     """At most `capacity` items on their way from one thread to another.
 
@@ -57,16 +61,21 @@ class Channel(Generic[T]):
             self._changed.notify()
             return displaced
 
-    def get(self) -> T:
+    def get(self, timeout: float | None = None) -> T:
         """The oldest item.
 
+        Args:
+          timeout: seconds to wait for one at the most; None waits for ever.
+
         Raises:
+          Late: none came within `timeout`.
           Ended: all items were taken and the other side has finished; or the channel was closed.
           BaseException: the error with which the other side finished, after its last item.
         """
         with self._changed:
             while not self._items and not self._finished and not self._closed:
-                self._changed.wait()
+                if not self._changed.wait(timeout):
+                    raise Late
             if self._closed:
                 raise Ended
             if self._items:

@@ -1,4 +1,4 @@
-"""Scores over time become one stable label: a moving average, a little hysteresis, and "unknown" below a minimum.
+"""Scores over time become one stable label: a moving average, hysteresis, frames in a row, "unknown" below a minimum.
 
 Knows of scores and times only, not of pictures. For sources whose frames have nothing to do with each other it passes
 the scores through.
@@ -21,6 +21,9 @@ UNKNOWN = "unknown"
 HALF_LIFE = 0.3
 # Score. Two classes that are level swap places with the noise of every frame; a lead of 5 points is seen as a change.
 MARGIN = 0.05
+# Frames. At 30 a second the average alone keeps one odd frame from turning the label; at 2 a second that frame is two
+# thirds of the average.
+IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ class Decision:
       half_life: seconds; None takes every frame by itself (no average, no hysteresis).
       minimum_confidence: averaged score below which the label is "unknown"; None: there is always a label.
       margin: by how much another class's average must exceed the present one's to take its place.
+      in_a_row: in how many successive frames it must, the same class each time.
 
     Raises:
-      EdgennError: `half_life` is not above 0.
+      EdgennError: `half_life` is not above 0, or `in_a_row` below 1.
 
     >>> decision = Decision(["cat", "dog"], half_life=0.3)
     >>> decision.update(np.array([0.9, 0.1], np.float32), time=0.0).label
@@ -70,16 +74,32 @@ class Decision:
         half_life: float | None = HALF_LIFE,
         minimum_confidence: float | None = None,
         margin: float = MARGIN,
+        in_a_row: int = 1,
     ) -> None:
+        if in_a_row < 1:
+            raise EdgennError(f"{in_a_row} frames in a row are not possible: 1 or more")
         if half_life is not None and not half_life > 0:
             raise EdgennError(f"a half-life of {half_life} s is not possible: it is above 0")
         self.labels = tuple(labels)
         self.half_life = half_life
         self.minimum_confidence = minimum_confidence
         self.margin = margin
+        self.in_a_row = in_a_row
         self._average: NDArray[np.float32] | None = None
         self._time = 0.0
         self._present = 0
+        # The class that leads, and in how many frames by now.
+        self._leading = (0, 0)
+
+    def renewed(self, labels: Sequence[str], minimum_confidence: float | None) -> Decision:
+        """The same rules for another model's scores, with nothing seen yet."""
+        return Decision(
+            labels,
+            half_life=self.half_life,
+            minimum_confidence=minimum_confidence,
+            margin=self.margin,
+            in_a_row=self.in_a_row,
+        )
 
     def update(self, scores: NDArray[np.float32], time: float) -> Decided:
         """Take in one frame.
@@ -110,5 +130,11 @@ class Decision:
         self._average = self._average + weight * (scores - self._average)
         best = int(self._average.argmax())
         if self._average[best] > self._average[self._present] + self.margin:
-            self._present = best
+            leader, frames = self._leading
+            self._leading = (best, frames + 1 if best == leader else 1)
+            if self._leading[1] >= self.in_a_row:
+                self._present = best
+                self._leading = (best, 0)
+        else:
+            self._leading = (best, 0)
         return self._average, self._present

@@ -213,8 +213,8 @@ def _serve(parent: socket.socket, model_descriptor: int, shared_descriptor: int,
         try:
             scores[:] = interpreter.invoke_raw(tensor)
             say("")
-        except (RuntimeError, ValueError) as error:
-            say(" ".join(str(error).split()))
+        except (EdgennError, ValueError) as error:
+            say(" ".join(str(error.__cause__ or error).split()))  # the parent says who it was
 
 
 def _main(arguments: list[str]) -> None:

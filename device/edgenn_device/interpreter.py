@@ -90,9 +90,9 @@ class Interpreter:
                     options["experimental_delegates"] = [delegates.load(self.delegate, module)]
                 self._native = module.Interpreter(**options)
                 self._native.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
+                inputs, outputs = self._native.get_input_details(), self._native.get_output_details()
+        except (RuntimeError, ValueError) as error:  # ValueError also for names of tensors that are not UTF-8
             raise EdgennError(_refusal(error, self.description, model)) from None
-        inputs, outputs = self._native.get_input_details(), self._native.get_output_details()
         self.input, self.output = _spec(inputs[0]), _spec(outputs[0])
         self._input_index: int = inputs[0]["index"]
         self._output_index: int = outputs[0]["index"]
@@ -114,9 +114,16 @@ class Interpreter:
 
         Returns:
           The output as the model gives it, shape (classes,), of the output's dtype; a copy that stays valid.
+
+        Raises:
+          EdgennError: the runtime finds only now that it cannot compute the model.
         """
         self._native.set_tensor(self._input_index, tensor)
-        self._native.invoke()
+        try:
+            self._native.invoke()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise EdgennError(f"{self.description} cannot compute the model: {reason[:300]}") from error
         result: NDArray[Any] = self._native.get_tensor(self._output_index).reshape(-1)
         return result
 

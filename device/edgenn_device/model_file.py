@@ -19,6 +19,7 @@ import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
+from unicodedata import category
 
 from . import flatbuffer, metadata
 from .card import Card, Colour, Dtype, InputSpec
@@ -36,6 +37,8 @@ _MAX_ENTRY_BYTES = 4 << 20
 _END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
 _LOCAL_FILE = b"PK\x03\x04"
 
+# Control characters, halves of characters, and what ends lines: the categories of Unicode that no label has.
+_COMMANDS = ("Cc", "Cs", "Zl", "Zp")
 _PICTURE_TYPES = ("uint8", "int8", "float32")
 
 
@@ -112,6 +115,7 @@ def attach(flatbuffer_: bytes, card: Card) -> bytes:
     for label in card.labels:
         if label != label.strip() or not label or len(label.splitlines()) != 1:
             raise EdgennError(f"the label {label!r} cannot stand on a line of its own: rename the class")
+    _check_texts(card)
     card = replace(card, sha256=hashlib.sha256(content).hexdigest())
     out = io.BytesIO()
     out.write(content)
@@ -181,7 +185,9 @@ def _split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
         IndexError,
         OverflowError,
     ) as error:
-        raise EdgennError(f"the zip in the model is damaged ({error}): copy the model again") from None
+        # zipfile quotes what it found, which may be half of the file.
+        reason = " ".join(str(error).split())[:100]
+        raise EdgennError(f"the zip in the model is damaged ({reason}): copy the model again") from None
 
 
 def _end_of_directory(data: bytes) -> int:
@@ -211,6 +217,7 @@ def _own(path: Path, content: bytes, graph: Graph, files: dict[str, bytes]) -> M
             "the model is not the one its card was written for (checksum): copy it again or convert again"
         )
     _check_card(card, graph)
+    _check_texts(card)
     return ModelFile(path, content, graph, card, card.labels, card.input, ())
 
 
@@ -227,6 +234,12 @@ def _check_card(card: Card, graph: Graph) -> None:
         )
 
 
+def _check_texts(card: Card) -> None:
+    for text in (card.name, *card.labels):
+        if text != _on_one_line(text):
+            raise EdgennError(f"{text[:40]!r} in the card has control characters: rename it and convert again")
+
+
 def _foreign(path: Path, content: bytes, graph: Graph, files: dict[str, bytes], given: bytes | None) -> ModelFile:
     said = metadata.Metadata()
     if metadata.ENTRY in graph.metadata:
@@ -236,7 +249,7 @@ def _foreign(path: Path, content: bytes, graph: Graph, files: dict[str, bytes], 
     if given is None and said.label_file is not None:
         if said.label_file not in files:
             raise EdgennError(
-                f"the model names its labels {said.label_file!r} and does not carry them: "
+                f"the model names its labels {said.label_file[:40]!r} and does not carry them: "
                 "it may be truncated, copy it again, or give --labels FILE"
             )
         labels = _labels(files[said.label_file], _classes(graph), said.label_file)
@@ -324,4 +337,9 @@ def _labels(text: bytes, classes: int, source: str) -> tuple[str, ...]:
         elif len(lines) == classes + 1:
             hint = "if the first line is the background, which this model does not have, remove it"
         raise EdgennError(f"{source} has {len(lines)} labels and the model {classes} scores: {hint}")
-    return tuple(line or f"class {index}" for index, line in enumerate(lines))
+    return tuple(_on_one_line(line) or f"class {index}" for index, line in enumerate(lines))
+
+
+def _on_one_line(text: str) -> str:
+    """The text without what would command the terminal that it is printed on."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) in _COMMANDS else c for c in text.replace("\t", " "))

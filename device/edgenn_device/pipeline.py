@@ -5,6 +5,12 @@ source; the preprocess thread writes into a small ring of input tensors that are
 newest frame wins: what could not be taken in time is dropped and counted, and no queue delays what is shown. For any
 other source nothing is lost, and the queues make the faster stages wait.
 
+A tensor of the ring is copied into the interpreter's own input once: while a network runs its input belongs to it, so
+the next frame cannot be written there yet. For 224x224x3 that is some 10 µs beside milliseconds of invoke.
+
+A live source's picture without content (a lens cap, a camera that has lost its sensor) is "unknown" and no matter for
+the network.
+
 Does not draw, print or store, and keeps no result.
 """
 
@@ -22,25 +28,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cameras.base import Frame, Image, Source
-from .channel import Channel, Ended
-from .decision import HALF_LIFE, Decision
+from .channel import Channel, Ended, Late
+from .decision import HALF_LIFE, IN_A_ROW, UNKNOWN, Decision
 from .errors import EdgennError
+from .feed import Feed
+from .picture_watch import PictureWatch
+from .sight import Sight, moment_of
 
 if TYPE_CHECKING:
-    # Not at run time: whoever brings another classifier needs no TFLite runtime.
+    # Not at run time: whoever brings another classifier needs no TFLite runtime, and without a gate there is none.
     from .classifier import Classification
     from .model_file import ModelFile
+    from .motion import Gate
 
 # What `Result.stages` holds; together they are the latency.
 STAGES = ("capture", "queue", "preprocess", "invoke", "decide")
 # Frames and tensors that may wait in front of a stage when nothing may be lost: enough that one large picture among
 # small ones does not leave the interpreter idle, few enough that they are megabytes.
 _WAITING = 2
-# How long an exit waits for a thread. Only a source that hangs in native code takes longer; it is left behind.
-_PATIENCE = 1.0
+# How long an exit waits for the preprocess thread, which never takes longer than one picture.
+_PATIENCE = 0.5
 # Of a live source: how much earlier than expected the interpreter may be done and still find its next tensor ready, in
 # durations of the preprocess stage. 1 would be just in time.
 _HEAD_START = 1.5
+# Seconds between two looks at a source that gives nothing: has it hung?
+_LOOK_AFTER = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -62,27 +74,34 @@ class Result:
     """One classified frame.
 
     Attributes:
-      frame: the frame itself.
+      frame: the frame itself; its image is what was looked at, where the source left a view to apply.
       classification: label and confidence as decided over time; top and scores are of the averaged scores.
       stages: seconds by stage: capture (from the frame's own time until it was read), queue (waiting, before preprocess
         and before invoke), preprocess, invoke, decide.
       latency: seconds from the frame's own time to this result; the sum of the stages.
+      skipped: the network was not asked: the motion gate found the scene unchanged, or the picture shows nothing.
     """
 
     frame: Frame
     classification: Classification
     stages: dict[str, float]
     latency: float
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in figures: frames classified, dropped as stale and bad (unreadable); seconds until the last result."""
+    """A run in figures.
+
+    Frames classified (those of which the network was spared are in `skipped` too), dropped as stale and bad
+    (unreadable); seconds until the last result.
+    """
 
     frames: int
     dropped: int
     bad: int
     seconds: float
+    skipped: int = 0
 
     @property
     def fps(self) -> float:
@@ -99,10 +118,12 @@ class Pipeline:
       decision: how scores become a label; None takes an average over time for a continuous source and each frame by
         itself for any other, with the minimum confidence of the model's card.
       top_k: how many of the best labels a result holds.
+      gate: spares the network frames on which nothing has changed; None classifies every one.
 
     Attributes:
       opened: whether the source has opened, so that there is something to sum up.
       frames: how many have been classified so far.
+      skipped: how many of them without the network.
 
     >>> with_a_camera = Pipeline(open_source("0"), Classifier("garments.tflite"))       # doctest: +SKIP
     >>> for result in with_a_camera.results(limit=100):                                 # doctest: +SKIP
@@ -110,42 +131,75 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: Source, classifier: Classifies, decision: Decision | None = None, *, top_k: int = 3
+        self,
+        source: Source,
+        classifier: Classifies,
+        decision: Decision | None = None,
+        *,
+        top_k: int = 3,
+        gate: Gate | None = None,
     ) -> None:
-        self.source = source
-        self.classifier = classifier
-        self.decision = decision or _decision(source, classifier)
+        self.live = source.live
         self.top_k = top_k
+        self.gate = gate
         self.opened = False
         self.frames = 0
-        # Each counted by one thread.
-        self._dropped_frames = 0
+        self.skipped = 0
         self._dropped_tensors = 0
         self._bad = 0
         self._began = 0.0
         self._ended = 0.0
-        ahead = 1 if source.live else _WAITING
-        self._captured: Channel[tuple[Frame, float]] = Channel(ahead, newest_wins=source.live)
-        self._ready: Channel[_Ready] = Channel(ahead, newest_wins=source.live)
-        spec = classifier.model.input
-        # One is being written, one is being invoked, the others wait: the ring is never empty.
-        self._ring = deque(np.empty((1, *spec.shape), spec.dtype) for _ in range(ahead + 2))
+        self._ahead = 1 if source.live else _WAITING
+        self._feed = Feed(source, self._ahead)
+        self._ready: Channel[_Ready] = Channel(self._ahead, newest_wins=source.live)
+        self._model = _Model.of(classifier, decision or _decision(source, classifier), self._ahead)
+        self._sight = Sight(gate)
+        self._watch = PictureWatch(lambda condition, reason: self.source.tell(condition, reason))
+        # The scores that were last decided on, averaged over time.
+        self._held: NDArray[np.float32] | None = None
         # When the interpreter is expected to ask for its next tensor; 0, and the event set, while it waits for one.
         self._due = 0.0
         self._idle = threading.Event()
 
     @property
+    def source(self) -> Source:
+        """The one that gives frames now; another one than at first when that has hung."""
+        return self._feed.source
+
+    @property
+    def classifier(self) -> Classifies:
+        """The one that frames are prepared for now."""
+        return self._model.classifier
+
+    @property
+    def decision(self) -> Decision:
+        return self._model.decision
+
+    @property
     def dropped(self) -> int:
         """Frames of a live source that a newer one displaced before the interpreter could take them."""
-        return self._dropped_frames + self._dropped_tensors
+        return self._feed.dropped + self._dropped_tensors
 
     @property
     def bad(self) -> int:
-        """Frames that could not be decoded, and pictures that could not even be read."""
-        return self._bad + self.source.skipped
+        """Frames that could not be decoded or showed nothing, and pictures that could not even be read."""
+        return self._bad + self._feed.skipped
 
     def summary(self) -> Summary:
-        return Summary(self.frames, self.dropped, self.bad, max(0.0, self._ended - self._began))
+        return Summary(self.frames, self.dropped, self.bad, max(0.0, self._ended - self._began), self.skipped)
+
+    def swap(self, classifier: Classifies) -> None:
+        """Classify with another model from the next frame on. Any thread; no frame is lost or answered twice.
+
+        A frame that was made into a tensor before is still answered by the model it was made for. The decision over
+        time begins anew, by the same rules and with the new card's minimum confidence: labels may be others.
+        """
+        decision = self.decision.renewed(classifier.labels, _minimum_confidence(classifier))
+        self._model = _Model.of(classifier, decision, self._ahead)
+
+    def stop(self) -> None:
+        """End `results` now, from any thread. Returns at once."""
+        self._ready.close()
 
     def results(self, limit: int | None = None) -> Generator[Result, None, None]:
         """Open the source and classify until it ends, `limit` results have come, or the iterator is closed.
@@ -158,56 +212,63 @@ class Pipeline:
         if self._began:
             raise RuntimeError("a Pipeline runs once: make another")
         self._began = self._ended = time.monotonic()
-        stages = (self._capture, self._preprocess)
-        threads = [threading.Thread(target=stage, name=f"edgenn{stage.__name__}", daemon=True) for stage in stages]
+        thread = threading.Thread(target=self._preprocess, name="edgenn_preprocess", daemon=True)
         try:
-            self.source.open()
+            self._feed.open()
             self.opened = True
             self._began = time.monotonic()
-            for thread in threads:
-                thread.start()
+            thread.start()
             yield from self._invoke(limit)
         finally:
-            self._captured.close()
             self._ready.close()
             self._wake()
-            self.source.close()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join(_PATIENCE)
-
-    def _capture(self) -> None:
-        try:
-            while (frame := self.source.read()) is not None:
-                if self._captured.put((frame, time.monotonic())) is not None:
-                    self._dropped_frames += 1
-        except Ended:
-            return
-        except BaseException as error:
-            self._captured.finish(error)
-        else:
-            self._captured.finish()
+            self._feed.close()
+            if thread.ident is not None:
+                thread.join(_PATIENCE)
 
     def _preprocess(self) -> None:
         typical = 0.0
+        model = self._model
+        scene_waits = False
         try:
             while True:
-                if self.source.live:
+                if self.live:
                     self._await_turn(typical)
-                frame, captured = self._captured.get()
-                tensor = self._ring.pop()
+                frame, captured = self._feed.get()
                 began = time.monotonic()
+                if model is not self._model:
+                    model = self._model
+                    self._sight.forget()
+                tensor = None
                 try:
-                    self.classifier.preprocess(frame.image, out=tensor)
+                    frame, image, still = self._sight.of(frame, self.source.view, model.classifier.model.input)
+                    if not still:
+                        tensor = model.ring.pop()
+                        model.classifier.preprocess(image, out=tensor)
                 except EdgennError as error:
-                    self._ring.append(tensor)
+                    if tensor is not None:
+                        model.ring.append(tensor)
                     self._leave_out(frame, error)
                     continue
                 ended = time.monotonic()
-                typical = _average(typical, ended - began)
-                stale = self._ready.put(_Ready(frame, tensor, captured, began, ended))
+                blank = False
+                if tensor is not None:
+                    typical = _average(typical, ended - began)
+                    if self.live and self._watch.shows_nothing(tensor, model.classifier.model.input, captured):
+                        model.ring.append(tensor)
+                        tensor, blank = None, True
+                        self._sight.forget()
+                        if self._watch.briefly(captured):
+                            self._bad += 1
+                            continue
+                elif self.live and scene_waits and self._ready:
+                    # It would displace what waits: the same scene, whose scores are still to come.
+                    self._dropped_tensors += 1
+                    continue
+                scene_waits = tensor is not None
+                stale = self._ready.put(_Ready(model, frame, tensor, blank, captured, began, ended))
                 if stale is not None:
-                    self._ring.append(stale.tensor)
+                    stale.give_back()
                     self._dropped_tensors += 1
         except Ended:
             self._ready.finish()
@@ -238,18 +299,24 @@ class Pipeline:
             if not self._ready:
                 self._wake()
             try:
-                ready = self._ready.get()
+                ready = self._ready.get(_LOOK_AFTER if self.live else None)
+            except Late:
+                self._feed.look_after()
+                continue
             except Ended:
                 return
             began = time.monotonic()
-            self._due = began + period
-            scores = self.classifier.scores(ready.tensor)
+            scores = self._held
+            if ready.tensor is not None:
+                self._due = began + period
+                scores = ready.model.classifier.scores(ready.tensor)
+                ready.give_back()
             invoked = time.monotonic()
-            self._ring.append(ready.tensor)
             frame = ready.frame
-            classification = self._decide(scores, frame.time if frame.moment is None else frame.moment)
+            classification = self._decide(ready, None if ready.blank else scores)
             ended = time.monotonic()
             self.frames += 1
+            self.skipped += ready.tensor is None
             self._ended = ended
             waited = (ready.began - ready.captured) + (began - ready.ended)
             spent = (
@@ -259,43 +326,86 @@ class Pipeline:
                 invoked - began,
                 ended - invoked,
             )
-            yield Result(frame, classification, dict(zip(STAGES, spent, strict=True)), ended - frame.time)
-            # With what the caller does with a result: it is part of what the next tensor waits for.
-            period = _average(period, time.monotonic() - began)
+            stages = dict(zip(STAGES, spent, strict=True))
+            yield Result(frame, classification, stages, ended - frame.time, ready.tensor is None)
+            if ready.tensor is not None:
+                # With what the caller does with a result: it is part of what the next tensor waits for.
+                period = _average(period, time.monotonic() - began)
 
-    def _decide(self, scores: NDArray[np.float32], moment: float) -> Classification:
-        decided = self.decision.update(scores, moment)
-        classification = self.classifier.result(decided.scores, self.top_k)
+    def _decide(self, ready: _Ready, scores: NDArray[np.float32] | None) -> Classification:
+        """What a frame amounts to: by the network's scores, by those that hold, or by none."""
+        model = ready.model
+        if scores is None:
+            model.decision = model.decision.renewed(model.classifier.labels, _minimum_confidence(model.classifier))
+            nothing = np.zeros(len(model.classifier.labels), np.float32)
+            return replace(model.classifier.result(nothing, self.top_k), label=UNKNOWN, confidence=0.0)
+        # An average that is averaged with itself stays what it is, and time goes on.
+        decided = model.decision.update(scores, moment_of(ready.frame))
+        self._held = decided.scores
+        classification = model.classifier.result(decided.scores, self.top_k)
         if classification.label == decided.label:
             return classification
         return replace(classification, label=decided.label, confidence=decided.confidence)
 
     def _leave_out(self, frame: Frame, error: EdgennError) -> None:
         self._bad += 1
+        self._sight.forget()
         if frame.path is not None:
             _log.warning("%s left out: %s", frame.path, error)
-        elif self._bad == 1:
+            return
+        if self._bad == 1:
             _log.warning("frame %d of %s left out: %s", frame.index, self.source.name, error)
+        self._watch.unreadable(str(error))
+
+
+@dataclass(slots=True)
+class _Model:
+    """A classifier, the decision on its scores, and the tensors that pictures are made into for it."""
+
+    classifier: Classifies
+    decision: Decision
+    ring: deque[NDArray[Any]]
+
+    @classmethod
+    def of(cls, classifier: Classifies, decision: Decision, ahead: int) -> _Model:
+        spec = classifier.model.input
+        # One is being written, one is being invoked, the others wait: the ring is never empty.
+        ring = deque(np.empty((1, *spec.shape), spec.dtype) for _ in range(ahead + 2))
+        return cls(classifier, decision, ring)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A tensor in front of the interpreter, and when its frame passed the stages before."""
+    """A frame in front of the interpreter, and when it passed the stages before.
 
+    Without a tensor the network has nothing to do: what was decided holds, or, when it is `blank`, there is nothing.
+    """
+
+    model: _Model
     frame: Frame
-    tensor: NDArray[Any]
+    tensor: NDArray[Any] | None
+    blank: bool
     captured: float
     began: float
     ended: float
 
+    def give_back(self) -> None:
+        if self.tensor is not None:
+            self.model.ring.append(self.tensor)
+
 
 def _decision(source: Source, classifier: Classifies) -> Decision:
-    card = classifier.model.card
     return Decision(
         classifier.labels,
         half_life=HALF_LIFE if source.continuous else None,
-        minimum_confidence=card.minimum_confidence if card else None,
+        minimum_confidence=_minimum_confidence(classifier),
+        in_a_row=IN_A_ROW if source.continuous else 1,
     )
+
+
+def _minimum_confidence(classifier: Classifies) -> float | None:
+    card = classifier.model.card
+    return card.minimum_confidence if card else None
 
 
 def _average(past: float, now: float) -> float:

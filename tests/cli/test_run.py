@@ -45,9 +45,10 @@ def test_a_folder_gives_a_line_for_every_picture_and_a_summary(model, tiny):
     *frames, last = lines(done)
     assert [frame["frame"] for frame in frames] == list(range(120))
     assert all(Path(frame["path"]).parent.name == frame["truth"] for frame in frames)
-    assert all(len(frame["top"]) == 2 and frame["top"][0][0] == frame["label"] for frame in frames)
+    # Below the card's minimum confidence the label is "unknown", and top still tells.
+    assert all(len(frame["top"]) == 2 and frame["label"] in (frame["top"][0][0], "unknown") for frame in frames)
     # Better than chance by far: the right model saw the right pixels.
-    assert sum(frame["label"] == frame["truth"] for frame in frames) > 80
+    assert sum(frame["top"][0][0] == frame["truth"] for frame in frames) > 80
     assert last["summary"]["frames"] == 120
     assert last["summary"]["dropped"] == 0
     assert last["summary"]["fps"] > 0

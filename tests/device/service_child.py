@@ -76,7 +76,7 @@ class Slow(Classifier):
 health = Health("test")
 source = Told()
 source.tell = lambda condition, reason: health.set("source", condition, reason)
-pipeline = Pipeline(source, Slow(MODEL, threads=1), gate=Gate())
+pipeline = Pipeline(source, Slow(MODEL, threads=1), gate=Gate(settle=0.0))
 health.describe(counts=pipeline)
 reload = partial(exchange, pipeline, lambda: Slow(MODEL, threads=1), health)
 with Service(lambda: (pipeline.frames, pipeline.bad), health, reload, stop=pipeline.stop):

@@ -343,6 +343,25 @@ def test_a_camera_that_does_not_compress_is_converted_by_opencv(stand_in, device
     assert frame.time <= before  # a driver without a usable stamp: the moment it came, while opening
 
 
+def test_an_exposure_is_set_by_hand_and_in_the_driver_s_units(stand_in, device):
+    native = StandIn([picture(1)])
+    stand_in(native)
+    with V4L2Source(0, exposure=0.01):
+        pass
+    assert native.changed[cv2.CAP_PROP_AUTO_EXPOSURE] == 1
+    assert native.changed[cv2.CAP_PROP_EXPOSURE] == 100  # of 100 µs
+
+
+def test_a_camera_that_lets_nobody_set_its_exposure_says_so(stand_in, device):
+    class Fixed(StandIn):
+        def set(self, prop, value):
+            return prop != cv2.CAP_PROP_EXPOSURE and super().set(prop, value)
+
+    stand_in(Fixed([picture(1)]))
+    with pytest.raises(EdgennError, match="--exposure"):
+        V4L2Source(0, exposure=0.01).open()
+
+
 def test_a_camera_that_is_unplugged_comes_back(stand_in, device, monkeypatch, caplog):
     monkeypatch.setattr(reconnecting, "_SHORTEST_WAIT", 0.001)
     first, second = StandIn([picture(1)]), StandIn([picture(2)])

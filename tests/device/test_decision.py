@@ -76,6 +76,36 @@ def test_a_lead_beyond_the_margin_turns_the_label():
     assert decision.update(scores(0.4, 0.5, 0.1), time=60.0).label == "shirt"
 
 
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ("s", "jacket"),  # one odd frame, however sure: at two frames a second it is most of the average
+        ("sj", "jacket"),
+        ("ss", "jacket"),
+        ("sss", "shirt"),  # three of the same in a row
+        ("ssts", "jacket"),  # another in between: counted anew
+        ("sstsss", "shirt"),
+        ("ssjsss", "shirt"),
+    ],
+)
+def test_the_same_class_must_lead_in_some_frames_in_a_row(given, label):
+    decision = Decision(LABELS, in_a_row=3)
+    decision.update(scores(1, 0, 0), time=0.0)
+    sure = {"j": scores(1, 0, 0), "s": scores(0, 1, 0), "t": scores(0, 0, 1)}
+    for number, sign in enumerate(given, 1):
+        decided = decision.update(sure[sign], time=10.0 * number)
+    assert decided.label == label
+
+
+def test_a_decision_for_another_model_has_the_same_rules_and_has_seen_nothing():
+    decision = Decision(LABELS, half_life=7.0, margin=0.2, in_a_row=3, minimum_confidence=0.9)
+    decision.update(scores(1, 0, 0), time=0.0)
+    renewed = decision.renewed(("cat", "dog"), 0.5)
+    assert (renewed.labels, renewed.minimum_confidence) == (("cat", "dog"), 0.5)
+    assert (renewed.half_life, renewed.margin, renewed.in_a_row) == (7.0, 0.2, 3)
+    assert renewed.update(scores(0.3, 0.7), time=0.0).label == "dog"
+
+
 @given(st.lists(distributions(), min_size=1, max_size=10))
 def test_without_a_half_life_every_frame_speaks_for_itself(frames):
     decision = Decision(LABELS, half_life=None)

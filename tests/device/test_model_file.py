@@ -107,6 +107,8 @@ def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
         (replace(OWN, input=InputSpec(32, 32, channels=1, colour="grey")), r"\(1, 32, 32, 1\)"),
         (replace(OWN, labels=("a\nb", "c", "d")), "line of its own"),
         (replace(OWN, labels=("", "c", "d")), "line of its own"),
+        (replace(OWN, labels=("\x1b[2J", "c", "d")), "control characters"),  # it would clear the terminal
+        (replace(OWN, name="\x1b]0;x"), "control characters"),
     ],
 )
 def test_a_card_of_another_model_is_not_attached(card: Card, reason: str) -> None:
@@ -284,6 +286,7 @@ def test_damaged_metadata_is_refused(tmp_path: Path) -> None:
         (b"a\nb\nc\n\n\n", ("a", "b", "c")),  # blank lines at the end
         (b"\xef\xbb\xbfa\r\nb\r\nc\r\n", ("a", "b", "c")),  # Windows: byte order mark, CRLF
         (b"   0  background\n   1  cat, tom\n   2  dog\n", ("background", "cat, tom", "dog")),  # Coral's
+        (b"a\tb\n\x1b[2J\n\xe0\xa4\x95\xe2\x80\x8d\n", ("a b", "\ufffd[2J", "\u0915\u200d")),  # no commands
         (b"0:a\n1:b\n2:c\n", ("a", "b", "c")),
         (b"3 blind mice\n2 cats\n1 dog\n", ("3 blind mice", "2 cats", "1 dog")),  # numbers that are no positions
         (b"a\n\nc\n", ("a", "class 1", "c")),

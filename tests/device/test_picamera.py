@@ -14,6 +14,7 @@ import pytest
 from edgenn_device import preprocess
 from edgenn_device.cameras import open_source, picamera, reconnecting
 from edgenn_device.cameras.picamera import PiCameraSource
+from edgenn_device.cameras.view import View
 from edgenn_device.card import InputSpec
 from edgenn_device.errors import EdgennError
 
@@ -25,6 +26,8 @@ class Request:
         self._array, self._stamp, self.released = array, stamp, False
 
     def make_array(self, stream: str) -> np.ndarray:
+        if stream == "main":
+            return np.full((*Picamera2.made[-1].main[::-1], 3), 7, np.uint8)
         assert stream == "lores"
         return self._array
 
@@ -51,14 +54,18 @@ class Picamera2:
         self.closed = False
         Picamera2.made.append(self)
 
-    def create_video_configuration(self, *, main: dict, lores: dict, queue: bool) -> dict:
+    def create_video_configuration(
+        self, *, main: dict, lores: dict, queue: bool, transform: SimpleNamespace, controls: dict
+    ) -> dict:
         assert lores["size"][0] <= main["size"][0]
         assert lores["size"][1] <= main["size"][1]
         assert lores["size"][0] % 2 == lores["size"][1] % 2 == 0
+        self.transform, self.controls = transform, controls
         return {"main": main, "lores": lores}
 
     def configure(self, configuration: dict) -> None:
         self.size = configuration["lores"]["size"]
+        self.main = configuration["main"]["size"]
 
     def start(self) -> None:
         pass
@@ -88,6 +95,9 @@ def pi(monkeypatch):
     module = ModuleType("picamera2")
     module.Picamera2 = Picamera2
     monkeypatch.setitem(sys.modules, "picamera2", module)
+    libcamera = ModuleType("libcamera")
+    libcamera.Transform = lambda *, hflip, vflip: SimpleNamespace(hflip=hflip, vflip=vflip)
+    monkeypatch.setitem(sys.modules, "libcamera", libcamera)
     monkeypatch.setattr(Picamera2, "made", [])
     monkeypatch.setattr(Picamera2, "falls_silent", False)
     monkeypatch.setattr(Picamera2, "waited", threading.Event(), raising=False)
@@ -152,3 +162,40 @@ def test_a_pi_without_a_camera_is_one_line(pi, monkeypatch):
     monkeypatch.setattr(Picamera2, "cameras", [])
     with pytest.raises(EdgennError, match="ribbon"):
         open_source("picamera").open()
+
+
+@pytest.mark.parametrize(
+    ("view", "flips", "left"),
+    [
+        (View(), (False, False), View()),
+        (View(rotate=180), (True, True), View()),  # a camera that hangs upside down
+        (View(flip="horizontal"), (True, False), View()),  # a mirror
+        (View(rotate=180, flip="both"), (False, False), View()),  # twice turned is not turned
+        (View(rotate=180, flip="vertical"), (True, False), View()),
+        (View(rotate=90, flip="vertical"), (False, False), View(rotate=90, flip="vertical")),  # no sensor can
+        (View((0, 0, 0.5, 1), 180), (True, True), View((0, 0, 0.5, 1))),  # the region is of what is seen
+    ],
+)
+def test_the_sensor_flips_and_the_rest_is_left_to_the_reader(pi, view, flips, left):
+    with open_source("picamera", input=InputSpec(96, 96), view=view) as source:
+        assert source.view == left
+        assert source.view.apply(source.read().image).shape[0] >= 96
+    transform = Picamera2.made[0].transform
+    assert (transform.hflip, transform.vflip) == flips
+
+
+def test_a_region_has_the_camera_scale_less(pi):
+    with open_source("picamera", input=InputSpec(96, 96), view=View((0.5, 0.5, 0.5, 0.25))) as source:
+        image = source.read().image
+    assert image.shape == (384, 192, 3)
+    assert source.view.apply(image).shape == (96, 96, 3)
+
+
+def test_exposure_and_the_large_stream_while_somebody_watches(pi):
+    with open_source("picamera", input=InputSpec(96, 96), exposure=0.01, width=640, height=480) as source:
+        assert source.read().image.shape == (96, 96, 3)
+        source.watched = True
+        assert source.read().image.shape == (480, 640, 3)
+    camera = Picamera2.made[0]
+    assert camera.controls == {"AeEnable": False, "ExposureTime": 10_000}
+    assert all(request.released for request in camera.requests)

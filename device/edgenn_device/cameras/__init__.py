@@ -10,13 +10,17 @@ from pathlib import Path
 from ..card import InputSpec
 from ..errors import EdgennError
 from .base import Frame, Image, Source
+from .view import View
 
-__all__ = ["Frame", "Image", "Source", "open_source"]
+__all__ = ["Frame", "Image", "Source", "View", "open_source"]
 
 ACCEPTED = (
     "picamera, 0 or /dev/video0, rtsp://…, http(s)://… (MJPEG), a video file, a picture, a folder or glob of pictures, "
     "or synthetic"
 )
+# Installed packages announce sources of their own here; an entry point's name is the scheme (or the whole word) of the
+# spec, and what it refers to is called with the spec and returns a Source that has not been opened.
+ENTRY_POINTS = "edgenn.sources"
 
 
 def open_source(
@@ -25,54 +29,96 @@ def open_source(
     fast: bool = False,
     width: int | None = None,
     height: int | None = None,
+    exposure: float | None = None,
+    view: View | None = None,
     input: InputSpec | None = None,
 ) -> Source:
     """The source that `spec` names, not yet opened.
 
     Args:
       spec: "picamera", "0" or "/dev/video0", "rtsp://…", "http(s)://…", a video file, a picture, a folder or glob of
-        pictures, or "synthetic".
+        pictures, "synthetic", or what an installed package adds.
       fast: a video file (or synthetic) gives every frame as fast as possible, and not at its own pace.
-      width, height: pixels to ask a V4L2 camera for.
+      width, height: pixels to ask a V4L2 camera, picamera or synthetic for; both or none.
+      exposure: seconds, of a V4L2 camera or picamera.
+      view: region, rotation and flip; what the source does not do itself is in its own `view`.
       input: what the network takes; sources that scale in hardware or draw to size use it.
 
     Raises:
-      EdgennError: `spec` is none of these.
+      EdgennError: `spec` is none of these, or cannot do what is asked.
     """
-    scheme, separator, _ = spec.partition("://")
-    if separator:
-        return _stream(spec, scheme.lower())
-    if spec == "synthetic":
-        from .synthetic import SyntheticSource
+    if (width is None) != (height is None):
+        raise EdgennError("a frame size is width and height: --size 1280x720")
 
-        return SyntheticSource(fast=fast)
+    def make() -> Source:
+        source = _named(spec, fast, width, height, exposure, view, input)
+        if source.live:
+            source.renew = make
+        return source
+
+    return make()
+
+
+def _named(
+    spec: str,
+    fast: bool,
+    width: int | None,
+    height: int | None,
+    exposure: float | None,
+    view: View | None,
+    input: InputSpec | None,
+) -> Source:
     if spec == "picamera":
         from .picamera import PiCameraSource
 
-        return PiCameraSource(input=input)
+        # What the camera does itself is no longer in its view.
+        return PiCameraSource(input=input, view=view, width=width, height=height, exposure=exposure)
+    source: Source
     if spec.isdecimal() or spec.startswith("/dev/"):
         from .v4l2 import V4L2Source
 
-        return V4L2Source(spec, width=width, height=height)
-    return _file(spec, fast)
+        source = V4L2Source(spec, width=width, height=height, exposure=exposure)
+        width = exposure = None
+    elif spec == "synthetic":
+        from .synthetic import SIZE, SyntheticSource
+
+        source = SyntheticSource(fast=fast, size=(height, width) if width and height else SIZE)
+        width = None
+    else:
+        source = _elsewhere(spec, fast)
+    for asked, option in ((width, "--size"), (exposure, "--exposure")):
+        if asked is not None:
+            raise EdgennError(f"{source.name} takes no {option}: set it where the pictures are made")
+    if view is not None:
+        source.view = view
+    return source
 
 
-def _stream(spec: str, scheme: str) -> Source:
+def _elsewhere(spec: str, fast: bool) -> Source:
+    """A stream, a file, or what an installed package adds."""
+    scheme, separator, _ = spec.partition("://")
+    scheme = scheme.lower()
     try:
-        if scheme in ("http", "https"):
+        if separator and scheme in ("http", "https"):
             from .mjpeg import MjpegSource
 
             return MjpegSource(spec)
-        if scheme in ("rtsp", "rtsps"):
+        if separator and scheme in ("rtsp", "rtsps"):
             from .rtsp import RtspSource
 
             return RtspSource(spec)
     except ValueError as error:
         raise EdgennError(f"{spec} is not an address: {error}") from None
-    raise EdgennError(f"{scheme}:// is no source: use {ACCEPTED}")
+    found = None if separator else _file(spec, fast)
+    if found is None:
+        found = _third_party(spec, scheme)
+    if found is not None:
+        return found
+    what = f"{scheme}:// is no source" if separator else f"there is no source {spec!r}"
+    raise EdgennError(f"{what}: use {ACCEPTED}")
 
 
-def _file(spec: str, fast: bool) -> Source:
+def _file(spec: str, fast: bool) -> Source | None:
     from .stills import PICTURES, StillsSource
 
     path = Path(spec).expanduser()
@@ -82,4 +128,20 @@ def _file(spec: str, fast: bool) -> Source:
         return VideoFileSource(path, fast=fast)
     if spec and (path.exists() or any(sign in spec for sign in "*?[")):
         return StillsSource(path)
-    raise EdgennError(f"there is no source {spec!r}: use {ACCEPTED}")
+    return None
+
+
+def _third_party(spec: str, scheme: str) -> Source | None:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        try:
+            source = entry.load()(spec)
+        except EdgennError:
+            raise
+        except Exception as error:
+            raise EdgennError(f"the source {scheme} of {entry.value} fails: {type(error).__name__}: {error}") from None
+        if not isinstance(source, Source):
+            raise EdgennError(f"the source {scheme} of {entry.value} gives a {type(source).__name__} and no Source")
+        return source
+    return None

@@ -1,7 +1,9 @@
 """The Raspberry Pi's own camera, through picamera2. The camera's hardware scales; the CPU resizes nothing.
 
-Two streams are configured because libcamera wants a `main` one; only `lores`, which the image processor scales to the
-network's input, is ever copied out. Exposure and focus are left to the camera's own algorithms.
+Two streams are configured because libcamera wants a `main` one; `lores`, which the image processor scales to the
+network's input, is what is copied out, and `main` only while somebody watches. Flips and half turns are the sensor's,
+quarter turns and the region of interest are left to the reader; for a region the `lores` stream is made as much larger
+as the region is smaller. Focus, and exposure unless it is given, are left to the camera's own algorithms.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,6 +20,7 @@ from ..card import InputSpec
 from ..errors import EdgennError
 from .base import Image
 from .reconnecting import SILENCE, Lost, ReconnectingSource
+from .view import View
 
 # 4:3 as the sensors are, so the whole field of view is used. Below 1280x720 picamera2 chooses the colour space
 # SMPTE 170M (`create_video_configuration`), which is the one that OpenCV's conversion from YUV420 assumes.
@@ -32,16 +36,33 @@ class PiCameraSource(ReconnectingSource):
       number: which camera, in the order of `rpicam-hello --list-cameras`.
       input: what the network takes; the frames have its size ("stretch"), or cover it at the camera's aspect ratio.
         None gives the `main` stream's size.
+      view: flips and half turns are done by the sensor, the rest is left in `view`.
+      width, height: pixels of the `main` stream, which is what is seen while somebody watches; both or none.
+      exposure: seconds; None leaves it to the camera's automatic.
     """
 
-    def __init__(self, number: int = 0, *, input: InputSpec | None = None) -> None:
+    def __init__(
+        self,
+        number: int = 0,
+        *,
+        input: InputSpec | None = None,
+        view: View | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        exposure: float | None = None,
+    ) -> None:
         super().__init__("picamera")
         self._number = number
-        self._width, self._height = _lores(input)
+        view = view or View()
+        self._main = (_even(width), _even(height)) if width and height else _MAIN
+        self._exposure = exposure
+        self._mirrored, self._upside_down, self.view = _in_hardware(view)
+        self._width, self._height = _lores(input, self.view, self._main)
         self._camera: Any = None
 
     def connect(self) -> None:
         try:
+            from libcamera import Transform
             from picamera2 import Picamera2
         except ImportError as error:
             raise EdgennError(
@@ -54,9 +75,19 @@ class PiCameraSource(ReconnectingSource):
             )
         try:
             self._camera = Picamera2(self._number)
-            streams = {"main": {"size": _MAIN}, "lores": {"size": (self._width, self._height), "format": "YUV420"}}
+            # RGB888 is what libcamera calls the byte order B, G, R (picamera2 manual, "More on pixel formats").
+            streams = {
+                "main": {"size": self._main, "format": "RGB888"},
+                "lores": {"size": (self._width, self._height), "format": "YUV420"},
+            }
+            controls: dict[str, Any] = {}
+            if self._exposure is not None:
+                controls = {"AeEnable": False, "ExposureTime": max(1, round(self._exposure * 1e6))}
+            transform = Transform(hflip=self._mirrored, vflip=self._upside_down)
             # queue=False: no finished frame lies waiting to be asked for.
-            self._camera.configure(self._camera.create_video_configuration(**streams, queue=False))
+            self._camera.configure(
+                self._camera.create_video_configuration(**streams, transform=transform, controls=controls, queue=False)
+            )
             self._camera.start()
         except (RuntimeError, OSError) as error:
             raise Lost(f"the Pi's camera does not start ({error}): is another program using it?") from None
@@ -66,14 +97,18 @@ class PiCameraSource(ReconnectingSource):
             request = self._request()
             try:
                 taken_at = _stamp(request.get_metadata().get("SensorTimestamp"))
-                image = cv2.cvtColor(request.make_array("lores"), cv2.COLOR_YUV2BGR_I420)
+                width, height = self._main if self.watched else (self._width, self._height)
+                if self.watched:
+                    image = request.make_array("main")
+                else:
+                    image = cv2.cvtColor(request.make_array("lores"), cv2.COLOR_YUV2BGR_I420)
             finally:
                 request.release()
         except (RuntimeError, OSError, CancelledError, AttributeError, cv2.error) as error:
             # AttributeError is what picamera2's parts raise when another thread has closed the camera meanwhile.
             raise Lost(f"the Pi's camera gives no picture ({error})") from None
         # Rows are padded to the hardware's stride, which becomes extra columns on the right.
-        return image[: self._height, : self._width], taken_at
+        return image[:height, :width], taken_at
 
     def disconnect(self) -> None:
         camera, self._camera = self._camera, None
@@ -96,15 +131,31 @@ class PiCameraSource(ReconnectingSource):
         raise RuntimeError(f"nothing came in {SILENCE:g} s")
 
 
-def _lores(spec: InputSpec | None) -> tuple[int, int]:
+def _in_hardware(view: View) -> tuple[bool, bool, View]:
+    """Whether the sensor mirrors, whether it stands on its head, and what of `view` is left to do."""
+    if view.turned:
+        return False, False, view
+    half_turn = view.rotate == 180
+    mirrored = (view.flip in ("horizontal", "both")) != half_turn
+    upside_down = (view.flip in ("vertical", "both")) != half_turn
+    # The region is of the picture as it is seen, and stays where it is.
+    return mirrored, upside_down, replace(view, rotate=0, flip="none")
+
+
+def _lores(spec: InputSpec | None, view: View, main: tuple[int, int]) -> tuple[int, int]:
     """(width, height) of the scaled stream: even, as YUV420 needs, and no larger than `main`, as libcamera needs."""
     if spec is None:
-        return _MAIN
-    width, height = float(spec.width), float(spec.height)
+        return main
+    rows, columns = view.cover(spec.height, spec.width)
+    width, height = float(columns), float(rows)
     if spec.resize != "stretch":
-        scale = max(width / _MAIN[0], height / _MAIN[1])
-        width, height = _MAIN[0] * scale, _MAIN[1] * scale
-    return min(math.ceil(width / 2) * 2, _MAIN[0]), min(math.ceil(height / 2) * 2, _MAIN[1])
+        scale = max(width / main[0], height / main[1])
+        width, height = main[0] * scale, main[1] * scale
+    return min(_even(width), main[0]), min(_even(height), main[1])
+
+
+def _even(side: float) -> int:
+    return math.ceil(side / 2) * 2
 
 
 def _stamp(sensor_ns: int | None) -> float:

@@ -7,6 +7,7 @@ the first `open`, where a person is looking; afterwards it tries until it is clo
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -21,8 +22,15 @@ _FIRST_ATTEMPTS = 3
 # camera that has come back is seen within that.
 _SHORTEST_WAIT = 0.25
 _LONGEST_WAIT = 3.0
-# A camera that says nothing for this long is taken for frozen. Above the keyframe interval of common IP cameras (4 s).
-SILENCE = 10.0
+# A camera that has been giving pictures and gives none for this long is taken for frozen. With the back-off's first
+# wait it leaves a camera that comes back at once below 5 seconds.
+SILENCE = 4.0
+# How long a step may take before the thread in it is given up: the sources have time limits of their own, so only a
+# native library that hangs takes longer. To connect: name look-up and timeout. The first picture of a video stream may
+# have to wait for a keyframe; common IP cameras send one every 4 s at the latest.
+_CONNECTING = 15.0
+_FIRST_PICTURE = 12.0
+_GRACE = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +42,8 @@ class Lost(EdgennError):
 class ReconnectingSource(Source):
     """A live camera that is connected anew when it drops out, with doubling back-off and jitter.
 
-    `connect` and `grab` run on one thread at a time; `disconnect` may come from another and wakes them.
+    `connect` and `grab` run on one thread at a time; `disconnect` may come from another and wakes them. One
+    that never returns shows in `overdue`.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,6 +52,8 @@ class ReconnectingSource(Source):
         self._connected = False
         self._index = 0
         self._first: tuple[Image, float] | None = None
+        # When the step under way should have ended, `time.monotonic()`.
+        self._deadline = math.inf
 
     @abstractmethod
     def connect(self) -> None:
@@ -69,16 +80,15 @@ class ReconnectingSource(Source):
         """Connect and take the first picture, so that a camera that gives none is found out while a person looks."""
         for attempt in range(_FIRST_ATTEMPTS):
             try:
-                self.connect()
-                self._first = self.grab()
-                self._connected = True
+                self._connect()
+                self._first = self._grab(_FIRST_PICTURE)
                 return
             except Lost:
-                self.disconnect()
+                self._disconnect()
                 if attempt == _FIRST_ATTEMPTS - 1 or self._closed.wait(_wait(attempt)):
                     raise
             except BaseException:
-                self.disconnect()
+                self._disconnect()
                 raise
 
     def read(self) -> Frame | None:
@@ -86,36 +96,59 @@ class ReconnectingSource(Source):
         attempt = 0
         while not self._closed.is_set():
             try:
+                patience = SILENCE + _GRACE
                 if not self._connected:
-                    self.connect()
-                    self._connected = True
+                    self._connect()
+                    patience = _FIRST_PICTURE
                     if self._closed.is_set():
                         break
-                image, taken = self._first or self.grab()
+                image, taken = self._first or self._grab(patience)
                 self._first = None
             except EdgennError as error:
-                self._connected = False
-                self.disconnect()
+                self._disconnect()
                 if self._closed.is_set():
                     break
                 if lost_at is None:
                     lost_at = time.monotonic()
                     _log.warning("%s; trying again until it is back", error)
+                    self.tell("failed", f"{error}; trying again until it is back")
                 self._closed.wait(_wait(attempt))
                 attempt += 1
                 continue
             if lost_at is not None:
                 _log.warning("%s: back after %.1f s", self.name, time.monotonic() - lost_at)
+                self.tell("ok", "")
             frame = Frame(image, taken, self._index)
             self._index += 1
             return frame
         # Closed while it was being connected on this thread: the other thread's disconnect came too early for it.
-        self.disconnect()
+        self._disconnect()
         return None
+
+    def overdue(self, now: float) -> bool:
+        return now > self._deadline
 
     def close(self) -> None:
         self._closed.set()
         self.disconnect()
+
+    def _connect(self) -> None:
+        self._deadline = time.monotonic() + _CONNECTING
+        self.connect()
+        self._connected = True
+
+    def _grab(self, patience: float) -> tuple[Image, float]:
+        self._deadline = time.monotonic() + patience
+        picture = self.grab()
+        # Until the next call it is the reader who takes his time.
+        self._deadline = math.inf
+        return picture
+
+    def _disconnect(self) -> None:
+        self._connected = False
+        self._deadline = time.monotonic() + _CONNECTING
+        self.disconnect()
+        self._deadline = math.inf
 
 
 def _wait(attempt: int) -> float:

@@ -12,10 +12,12 @@ import cv2
 
 from .base import Image
 from .capture import Capture
-from .reconnecting import SILENCE, Lost, ReconnectingSource
+from .reconnecting import Lost, ReconnectingSource
 
 # A camera on the local network answers within a fraction of this.
 _OPEN_TIMEOUT = 5.0
+# The first picture waits for a keyframe; a stream that falls silent later is noticed from outside, by `overdue`.
+_READ_TIMEOUT = 10.0
 
 
 class RtspSource(ReconnectingSource):
@@ -31,7 +33,7 @@ class RtspSource(ReconnectingSource):
         self._capture: Capture | None = None
 
     def connect(self) -> None:
-        timeouts = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: _OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC: SILENCE}
+        timeouts = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: _OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC: _READ_TIMEOUT}
         parameters = [number for prop, seconds in timeouts.items() for number in (prop, int(seconds * 1000))]
         self._capture = Capture(self._url, cv2.CAP_FFMPEG, parameters)
         if not self._capture.opened:

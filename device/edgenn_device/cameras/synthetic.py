@@ -19,6 +19,8 @@ from .base import Frame, Source
 
 # Seconds for which a garment is shown: long enough for averaged scores to settle, short enough to watch.
 _SHOWN = (3.0, 6.0)
+# (height, width) of the frames in pixels.
+SIZE = (240, 320)
 
 
 class SyntheticSource(Source):
@@ -41,7 +43,7 @@ class SyntheticSource(Source):
         self,
         *,
         seed: int = 0,
-        size: int | tuple[int, int] = (240, 320),
+        size: int | tuple[int, int] = SIZE,
         fps: float = 30.0,
         fast: bool = False,
         clock: Callable[[], float] = time.monotonic,

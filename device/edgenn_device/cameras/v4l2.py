@@ -23,6 +23,10 @@ _VIDEO_MAJOR = 81
 # One for the camera to fill while the other is copied out; with a single one it misses the frame that begins meanwhile.
 # The capture thread does nothing but read, so no frame grows old in them.
 _BUFFERS = 2
+# V4L2_EXPOSURE_MANUAL, and units a second of V4L2_CID_EXPOSURE_ABSOLUTE (videodev2.h: 100 µs each); OpenCV passes both
+# on as they are.
+_MANUAL = 1
+_EXPOSURE_UNITS = 10_000
 # A buffer's own timestamp is believed when it is not older than this: drivers that do not use the monotonic clock give
 # something far away.
 _OLDEST_STAMP = 1.0
@@ -34,12 +38,21 @@ class V4L2Source(ReconnectingSource):
     Args:
       device: "0" or "/dev/video0" (or any other path to a video device).
       width, height: pixels to ask the camera for; it takes the nearest it can. None leaves its own.
+      exposure: seconds; None leaves it to the camera's automatic.
     """
 
-    def __init__(self, device: str | int, *, width: int | None = None, height: int | None = None) -> None:
+    def __init__(
+        self,
+        device: str | int,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        exposure: float | None = None,
+    ) -> None:
         path = str(device)
         super().__init__(f"/dev/video{path}" if path.isdecimal() else path)
         self._size = (width, height)
+        self._exposure = exposure
         self._capture: Capture | None = None
 
     def connect(self) -> None:
@@ -54,6 +67,10 @@ class V4L2Source(ReconnectingSource):
             if value is not None:
                 capture.set(prop, value)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
+        if self._exposure is not None:
+            capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL)
+            if not capture.set(cv2.CAP_PROP_EXPOSURE, max(1, round(self._exposure * _EXPOSURE_UNITS))):
+                raise EdgennError(f"{self.name} lets nobody set its exposure: leave --exposure out")
         compressed = int(capture.get(cv2.CAP_PROP_FOURCC)) == _MJPG
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0 if compressed else 1)
 

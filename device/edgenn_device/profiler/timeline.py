@@ -154,6 +154,7 @@ class _Watched(Source):
         self._source = source
         self._timeline = timeline
         self.name, self.live, self.continuous = source.name, source.live, source.continuous
+        self.view = source.view
 
     @property
     def skipped(self) -> int:  # type: ignore[override]

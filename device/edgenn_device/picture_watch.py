@@ -1,0 +1,80 @@
+"""Are a camera's pictures any good? Tells when they cannot be read or show nothing, and when that is over.
+
+A picture shows nothing when it is of one colour all over: a lens cap, a sensor that is gone, a driver that fills its
+buffers with green. A network would give it some label all the same. It judges nothing finer: dark or blurred pictures
+are the network's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cameras.base import Condition
+
+if TYPE_CHECKING:
+    from .card import InputSpec
+
+# Seconds for which pictures that show nothing are taken for a fault in passing, before they are a state of their own.
+BRIEF = 0.5
+# A channel that spans no more than this (of 255) over the whole tensor shows nothing; noise was averaged away before.
+_SPAN = 8
+# Pixels a side of a tensor that are looked at.
+_SAMPLE = 24
+# Unreadable frames in a row that are worth a word; a single torn one is not.
+_IN_A_ROW = 5
+
+
+class PictureWatch:
+    """For one thread.
+
+    Args:
+      tell: called with how the source's pictures are, and why, when that changes.
+    """
+
+    def __init__(self, tell: Callable[[Condition, str], None]) -> None:
+        self._tell = tell
+        self._unreadable = 0
+        self._blank_since: float | None = None
+        self._blank = False
+
+    def unreadable(self, reason: str) -> None:
+        """A frame could not be made into a tensor."""
+        self._unreadable += 1
+        if self._unreadable == _IN_A_ROW:
+            self._tell("degraded", f"its pictures cannot be read ({reason})")
+
+    def shows_nothing(self, tensor: NDArray[Any], spec: InputSpec, time: float) -> bool:
+        """Look at a tensor, shape (1, height, width, channels), made of a picture of moment `time` in seconds."""
+        mended = self._unreadable >= _IN_A_ROW
+        self._unreadable = 0
+        nothing = shows_nothing(tensor, spec)
+        if nothing and self._blank_since is None:
+            self._blank_since = time
+        if not nothing:
+            mended = mended or self._blank
+            self._blank_since, self._blank = None, False
+        elif not self._blank and not self.briefly(time):
+            self._blank = True
+            self._tell("degraded", "its pictures are of one colour all over: is the lens covered?")
+        if mended and not self._blank:
+            self._tell("ok", "")
+        return nothing
+
+    def briefly(self, time: float) -> bool:
+        """Whether pictures have shown nothing for so short a time that it may be a fault in passing."""
+        return self._blank_since is not None and time - self._blank_since < BRIEF
+
+
+def shows_nothing(tensor: NDArray[Any], spec: InputSpec) -> bool:
+    """Whether every channel is of one value all over, by some hundred pixels of it; a tiny picture may well be."""
+    if spec.height < _SAMPLE or spec.width < _SAMPLE:
+        return False
+    sample = tensor[0, :: spec.height // _SAMPLE, :: spec.width // _SAMPLE].reshape(-1, spec.channels)
+    span = sample.max(axis=0).astype(np.float32) - sample.min(axis=0)
+    if spec.dtype == "float32":
+        span *= spec.std
+    return bool((span <= _SPAN).all())
