@@ -17,16 +17,18 @@ from typing import Literal
 
 from edgenn import data
 from edgenn.training.run import Run
-from edgenn_device import golden, model_file
+from edgenn_device import flatbuffer, golden, model_file
 from edgenn_device.card import Card, InputSpec
 from edgenn_device.errors import AnswerIsNo, EdgennError
 from edgenn_device.files import write_atomically
 from edgenn_device.model_file import ModelFile
 
-from . import gate, interchange, metadata, qat
+from . import edgetpu, edgetpu_compiler, gate, interchange, metadata, qat, targets
 from .fake_quant.ranges import Method
 from .interchange import Original
+from .layer_names import keras_layers
 from .quantize import FULL_INTEGER, Quantized, Quantizer, Scheme
+from .runtimes import Ran
 from .tflite import Io
 
 Quantization = Literal["int8", "equalized", "qat", "auto", "float16", "dynamic", "float32"]
@@ -57,6 +59,9 @@ class Conversion:
       reasons: why not, one sentence each.
       notes: what a person should know besides.
       seconds: wall time.
+      runtimes: what came of running the file in each runtime that the target names.
+      edge_tpu: what the Edge TPU compiler made of it, or would; None for another target.
+      compiled: path of the file for the Edge TPU, beside `model`, which is its twin for the CPU; None if there is none.
     """
 
     model: Path
@@ -77,6 +82,9 @@ class Conversion:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    runtimes: tuple[Ran, ...] = ()
+    edge_tpu: edgetpu.Report | None = None
+    compiled: Path | None = None
 
 
 def convert(
@@ -130,6 +138,8 @@ def convert(
     with interchange.opened(run, photos, labels, say) as original:
         path = Path(out) if out is not None else _place(original, quantization)
         _check_place(path, overwrite)
+        if target == "coral":
+            _check_place(edgetpu.beside(path), overwrite)
         if quantization in ("qat", "auto") and original.partial and not original.simulated:
             raise EdgennError("the photos show some of the classes only, and training would forget the others: not qat")
         calibration, validation = _pictures(original)
@@ -148,15 +158,23 @@ def convert(
         )
         judge = gate.Judge(original.model, validation.tensors, validation.labels, target, max_drop)
         for scheme in _schemes(quantization, original):
-            made = quantizer.make(scheme)
+            made = _mended(quantizer, scheme, target, say)
+            examined = None
+            if target == "coral" and scheme in FULL_INTEGER:
+                say(
+                    "compiling for the Edge TPU"
+                    if edgetpu_compiler.find()
+                    else "predicting what the Edge TPU compiler would do"
+                )
+                examined = edgetpu.examine(made.content, keras_layers(original.model))
             card = _card(original, path, made, scheme, target, io)
             say(f"comparing float and {scheme} on {len(validation.labels)} validation photos")
             model = _loaded(metadata.add(made.content, card), card)
-            verdict = judge.judge(model, full_integer=scheme in FULL_INTEGER and not keep_float)
+            verdict = judge.judge(model, full_integer=scheme in FULL_INTEGER and not keep_float, edge_tpu=examined)
             if verdict.passed:
                 break
             say(f"{scheme} fails: {'; '.join(verdict.reasons)}")
-    return _written(original, path, model, card, made, scheme, verdict, time.perf_counter() - started)
+    return _written(original, path, model, card, made, scheme, verdict, examined, time.perf_counter() - started)
 
 
 def check_passed(conversion: Conversion) -> None:
@@ -173,6 +191,7 @@ def _written(
     made: Quantized,
     scheme: Scheme,
     verdict: gate.Verdict,
+    examined: edgetpu.Report | None,
     seconds: float,
 ) -> Conversion:
     """Write the file with its card complete, and tell."""
@@ -196,6 +215,13 @@ def _written(
         path = path.with_suffix(".rejected.tflite")
     content = model_file.attach(metadata.add(made.content, card), card)
     write_atomically(path, content)
+    compiled, notes = None, [*original.notes, *made.notes]
+    if examined is not None and verdict.passed:
+        place = edgetpu.beside(path)
+        if examined.content is not None:
+            compiled = write_atomically(place, edgetpu.with_card(examined.content, card))
+        elif place.exists():
+            notes.append(f"{place} beside it was compiled from an earlier model: remove it, or compile again")
     return Conversion(
         model=path,
         quantization=scheme,
@@ -213,9 +239,26 @@ def _written(
         reach=min(made.reach.values(), default=None),
         passed=verdict.passed,
         reasons=verdict.reasons,
-        notes=(*original.notes, *made.notes),
+        notes=tuple(notes),
         seconds=seconds,
+        runtimes=verdict.runtimes,
+        edge_tpu=examined,
+        compiled=compiled,
     )
+
+
+def _mended(quantizer: Quantizer, scheme: Scheme, target: str, say: Callable[[str], None]) -> Quantized:
+    """A network quantized; once again with one scale for a Dense layer where the target asks for that."""
+    made = quantizer.make(scheme)
+    if made.simulated is not None or scheme not in FULL_INTEGER or quantizer.per_tensor_dense:
+        return made
+    why = targets.dense_scales(targets.findings(flatbuffer.parse(made.content), made.content, target))
+    if why is None:
+        return made
+    note = f"converted again with one scale for each Dense layer: {why}"
+    say(note)
+    made = replace(quantizer, per_tensor_dense=True).make(scheme)
+    return replace(made, notes=(*made.notes, note))
 
 
 def _schemes(quantization: Quantization, original: Original) -> tuple[Scheme, ...]:

@@ -17,7 +17,9 @@ from edgenn.evaluation.predict import Predictions
 from edgenn_device.classifier import Classifier
 from edgenn_device.model_file import ModelFile
 
-from . import targets
+from . import edgetpu, targets
+from .layer_names import keras_layers
+from .runtimes import Ran, run_in_each
 
 # Points of validation accuracy that a conversion may cost.
 MAX_DROP = 1.0
@@ -36,6 +38,7 @@ class Verdict:
       p_value: that both are equally accurate, given these photos (`metrics.mcnemar`).
       expected, actual: what each said; `truth` is what is right.
       reasons: why the file is refused, one sentence each; none if it passed.
+      runtimes: what came of running it in each runtime of the target.
     """
 
     before: float
@@ -46,6 +49,7 @@ class Verdict:
     actual: Predictions
     truth: NDArray[np.int64]
     reasons: tuple[str, ...]
+    runtimes: tuple[Ran, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -71,13 +75,16 @@ class Judge:
         self, model: Any, tensors: NDArray[np.uint8], truth: NDArray[np.int64], target: str, max_drop: float
     ) -> None:
         self.tensors, self.truth, self.target, self.max_drop = tensors, truth, target, max_drop
+        self.layers = keras_layers(model)
         self.expected = predict(model, tensors)
 
-    def judge(self, model: ModelFile, *, full_integer: bool) -> Verdict:
-        """Compare a file with the Keras model.
+    def judge(self, model: ModelFile, *, full_integer: bool, edge_tpu: edgetpu.Report | None = None) -> Verdict:
+        """Compare a file with the Keras model, and run it in each runtime of its target.
 
         Args:
+          model: with a card; golden vectors need not be on it.
           full_integer: no tensor of it may be float.
+          edge_tpu: what an Edge TPU makes of it.
         """
         actual = predict(Classifier(model), self.tensors)
         before, after = self.expected.top1, actual.top1
@@ -85,7 +92,8 @@ class Judge:
         lost = int(right_before.sum()) - int(right_after.sum())
         p_value = metrics.mcnemar(self.truth, before, after)
         agreement = metrics.agreement(before, after)
-        reasons = [*self._structure(model, full_integer)]
+        ran = run_in_each(model, self.target)
+        reasons = [*self._structure(model, full_integer, edge_tpu), *(it.reason for it in ran if it.ok is False)]
         # One photo more or less is no evidence, however few there are.
         if lost > max(1.0, self.max_drop / 100 * len(self.truth)):
             reasons.append(
@@ -106,11 +114,15 @@ class Judge:
             actual=actual,
             truth=self.truth,
             reasons=tuple(reasons),
+            runtimes=ran,
         )
 
-    def _structure(self, model: ModelFile, full_integer: bool) -> list[str]:
-        verdict = targets.check(model, self.target)
-        reasons = [] if verdict.ok else list(verdict.reasons)
+    def _structure(self, model: ModelFile, full_integer: bool, edge_tpu: edgetpu.Report | None) -> list[str]:
+        reasons = list(edge_tpu.reasons) if edge_tpu else []
+        # What the compiler did counts, where it did something; what is known to be at risk counts where it did not.
+        if edge_tpu is None or edge_tpu.content is None:
+            verdict = targets.check(model, self.target, self.layers)
+            reasons += [] if verdict.ok else verdict.reasons
         floats = [tensor.name for tensor in model.graph.tensors if tensor.dtype.startswith("float")]
         if full_integer and floats:
             reasons.append(f"{len(floats)} tensors are still float, the first is {floats[0]}")

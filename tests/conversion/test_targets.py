@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import Builder
 
-from edgenn.conversion import targets
+from edgenn.conversion import converter, targets
+from edgenn.conversion.layer_names import keras_layers, name_layers
+from edgenn.conversion.quantize import Quantized
 from edgenn.conversion.targets import check, runtime_operators
+from edgenn_device import flatbuffer
 from edgenn_device.errors import EdgennError
 from edgenn_device.graph import Graph, Operator
 from edgenn_device.model_file import ModelFile, load
@@ -152,7 +158,9 @@ def test_a_model_compiled_for_the_edge_tpu(tiny: ModelFile) -> None:
     assert check(compiled, "coral") == targets.Verdict(True)
     assert not check(compiled, "pi").ok
     partly = replace(tiny, graph=replace(tiny.graph, operators=(inside, tiny.graph.operators[-1])))
-    assert check(partly, "coral") == targets.Verdict(True, ("1 operators after the Edge TPU's part run on the CPU.",))
+    verdict = check(partly, "coral")
+    assert verdict.ok
+    assert "on the CPU, run 1 of its operators: QUANTIZE of tensor" in verdict.reasons[0]
 
 
 def test_an_operator_that_occurs_often_is_named_once(tiny: ModelFile) -> None:
@@ -223,3 +231,121 @@ def test_the_table_is_what_tflite_runtime_says(tmp_path: Path) -> None:
     answers = dict(line.split() for line in done.stdout.splitlines())
     assert answers == {name: "yes" if name.endswith("0") else "no" for name in answers}
     assert len(answers) == 8
+
+
+def named(model: ModelFile, names: dict[int, str]) -> ModelFile:
+    """The model with the outputs of some operators called otherwise."""
+    for index, name in names.items():
+        model = retyped(model, model.graph.operators[index].outputs[0], name=name)
+    return model
+
+
+def nameless(model: ModelFile) -> ModelFile:
+    """The model with no layer's name on any tensor."""
+    tensors = tuple(replace(tensor, name="x") for tensor in model.graph.tensors)
+    return replace(model, graph=replace(model.graph, tensors=tensors))
+
+
+def test_a_reason_names_the_layer_and_what_to_use_instead(tiny: ModelFile) -> None:
+    dense = [operator.name for operator in tiny.graph.operators].index("SOFTMAX")
+    model = named(changed(tiny, "SOFTMAX", name="GELU", version=1), {dense: "sequential/curve/Gelu/mul_2"})
+    for layers in ((), ("stem", "curve", "scores")):
+        assert (
+            "map GELU, or not reliably; it and all after it would run on the CPU (layer 'curve'): use ReLU"
+            in (check(model, "coral", layers).reasons[0])
+        )
+
+
+def test_an_operator_in_many_layers_names_the_first_of_them(tiny: ModelFile) -> None:
+    operators = tiny.graph.operators
+    convolutions = [index for index, operator in enumerate(operators) if "CONV" in operator.name]
+    both = tuple(
+        replace(operator, name="CONV_2D", version=6) if index in convolutions else operator
+        for index, operator in enumerate(operators)
+    )
+    model = replace(tiny, graph=replace(tiny.graph, operators=both))
+    model = named(model, {index: f"sequential/c{index}/Relu;sequential/c{index}/convolution" for index in convolutions})
+    reasons = check(model, "coral").reasons
+    assert len(reasons) == 1
+    assert f"(layer 'c{convolutions[0]}'" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layers", "name"),
+    [
+        # Called once by Keras and once by the converter: a number behind each layer's name.
+        ("functional_1/re_lu_2_1/Relu;functional_1/pointwise_1/convolution", ("re_lu_2", "pointwise"), "pointwise"),
+        ("functional_1/conv_1_1/convolution", ("conv", "conv_1"), "conv_1"),
+        # Called once, as older Keras does: conv_1 is the layer of that name.
+        ("model/conv_1/Conv2D", ("conv", "conv_1", "conv_1_1"), "conv_1"),
+        # A network within a network: the layer itself, not the network that holds it.
+        ("functional_1/backbone_1/stem_1/convolution", ("backbone", "stem"), "stem"),
+        # The depthwise half of a SeparableConv2D in a simulated network.
+        ("functional_1/sep_depthwise_1/depthwise", ("sep",), "sep"),
+        # Nothing known of the network.
+        ("functional_1/stem_1/Relu;functional_1/stem_1/convolution", (), "stem"),
+        ("model/stem/Conv2D", (), "stem"),
+    ],
+)
+def test_layers_are_found_in_the_names_of_tensors(
+    tiny: ModelFile, tensor: str, layers: tuple[str, ...], name: str
+) -> None:
+    names = [operator.name for operator in tiny.graph.operators]
+    index = names.index("CONV_2D")
+    model = named(nameless(tiny), {index: tensor})
+    assert name_layers(model.graph, layers)[index] == f"layer {name!r}"
+
+
+def test_somebody_else_s_file_names_its_tensor(tiny: ModelFile) -> None:
+    model = named(nameless(tiny), {1: "MobilenetV1/Conv2d_0/Relu6"})
+    assert name_layers(model.graph)[1] == "tensor 'MobilenetV1/Conv2d_0/Relu6'"
+
+
+def test_layers_of_a_network_within_a_network_are_its_own() -> None:
+    inside = SimpleNamespace(name="backbone", layers=[SimpleNamespace(name="stem")])
+    model = SimpleNamespace(layers=[inside, SimpleNamespace(name="flat")])
+    assert keras_layers(model) == ("backbone", "stem", "flat")
+
+
+def test_which_findings_a_scale_for_the_dense_layer_mends(tiny: ModelFile) -> None:
+    def found(model: ModelFile, target: str) -> tuple[targets.Finding, ...]:
+        return targets.findings(model.graph, model.content, target)
+
+    dense = next(operator for operator in tiny.graph.operators if operator.name == "FULLY_CONNECTED")
+    scales = retyped(tiny, dense.inputs[1], scales=(0.1, 0.2, 0.3))
+    assert "a scale for each output" in str(targets.dense_scales(found(scales, "coral")))
+    assert targets.dense_scales(found(changed(tiny, "FULLY_CONNECTED", version=12), "pi"))
+    # A Dense layer on pictures keeps its dimensions, and no scale changes that.
+    kept = changed(tiny, "FULLY_CONNECTED", version=5)
+    assert targets.dense_scales(found(kept, "coral")) is None
+    assert "Conv2D of 1x1" in check(kept, "coral").reasons[0]
+    assert targets.dense_scales(found(tiny, "coral")) is None
+
+
+def test_what_a_setting_mends_is_converted_again_with_it_and_told(tiny: ModelFile) -> None:
+    @dataclass(frozen=True)
+    class Quantizer:
+        """Gives a FULLY_CONNECTED that tflite-runtime lacks, unless Dense layers have one scale."""
+
+        per_tensor_dense: bool = False
+
+        def make(self, scheme: str) -> Quantized:
+            model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tiny.content))
+            for code in model.operatorCodes:
+                if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED and not self.per_tensor_dense:
+                    code.version = 12
+            builder = Builder(1024)
+            builder.Finish(model.Pack(builder), b"TFL3")
+            return Quantized(bytes(builder.Output()), scheme)
+
+    said: list[str] = []
+    made = converter._mended(Quantizer(), "int8", "pi", said.append)  # type: ignore[arg-type]
+    assert targets.findings(flatbuffer.parse(made.content), made.content, "pi") == ()
+    assert len(made.notes) == 1
+    assert (
+        "converted again with one scale for each Dense layer: tflite-runtime 2.14 has FULLY_CONNECTED" in made.notes[0]
+    )
+    assert said == list(made.notes)
+    # Nothing to mend, and what this setting has no part in: once is enough.
+    for quantizer, scheme in ((Quantizer(per_tensor_dense=True), "int8"), (Quantizer(), "float16")):
+        assert converter._mended(quantizer, scheme, "pi", said.append).notes == ()  # type: ignore[arg-type]
