@@ -1,7 +1,7 @@
 """Which version of a distribution is installed here, at the price of looking into a few folders.
 
-importlib.metadata tells the same, and brings fifty modules with it (e-mail, zip, temporary files) that take a seventh
-of the time in which a run starts. It reads no metadata, only the names of their folders.
+importlib.metadata tells the same, and brings fifty modules with it (e-mail, zip, temporary files), which a run that
+starts on a small board can do without. It reads no metadata, only the names of their folders.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The ways from a float Keras network to a .tflite flatbuffer, from cheap to dear; none of them judges the result.
 
 "int8" simulates int8 in Keras (`fake_quant`) with ranges measured on pictures and biases corrected for what rounding
-adds on average, "equalized" evens out the channels first, "qat" trains on from there. A network with layers that cannot be simulated is left to TensorFlow's own
-quantizer, which knows more layers, for "int8" only. TensorFlow's converter itself runs in a child process.
+adds on average, "equalized" evens out the channels first, "qat" trains on from there. A network with layers that cannot
+be simulated is left to TensorFlow's own quantizer, which knows more layers, for "int8" only. TensorFlow's converter
+itself runs in a child process.
 """
 
 from __future__ import annotations
