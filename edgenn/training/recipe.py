@@ -32,14 +32,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ema": 0.0,
     },
     "transfer": {
-        "epochs": 12,
-        "patience": 12,
+        "epochs": 8,
+        "patience": 8,
         "batch": 32,
         "learning_rate": 1e-3,
-        "warmup": 1.0,
+        "warmup": 0.5,
         "weight_decay": 0.02,
         "label_smoothing": 0.1,
-        "mixup": 0.0,
+        "mixup": 0.2,
         "ema": 0.99,
     },
 }

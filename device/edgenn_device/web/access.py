@@ -21,6 +21,8 @@ from ..token import LEAST_CHARACTERS, is_loopback
 
 # A page may send it only to the site it came from, unless that site agrees (Fetch Standard, CORS-safelisted headers).
 OURS = "x-edgenn"
+
+
 class Stranger(Exception):
     """A request that is refused: the status, and one line that gives nothing away."""
 

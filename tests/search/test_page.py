@@ -1,0 +1,81 @@
+"""What the page and the figure say of made-up trials, and that nothing in them is taken for markup."""
+
+import re
+from pathlib import Path
+
+from hypothesis import given, settings
+
+from edgenn import data
+from edgenn.search.kept import Search
+from edgenn.search.limits import Limits
+from edgenn.search.outcome import Outcome
+from edgenn.search.page import commands, page
+from edgenn.search.plot import pareto
+from tests.search.made_up import RECIPE, trial, trials
+
+DATASET = data.Dataset(
+    root=Path("photos"),
+    labels=("a", "b"),
+    splits={"train": (), "validation": ()},
+    split_rule="folders",
+    duplicates=(),
+    problems=(),
+    fingerprint="0",
+)
+
+
+def made_search(tmp_path, outcomes, limits=None, photos="photos"):
+    return Search(tmp_path, Path(photos), DATASET, limits or Limits(), "sqlite://", tuple(outcomes))
+
+
+def test_names_are_escaped(tmp_path):
+    evil = {**RECIPE, "network": "<script>alert(1)</script>.py"}
+    outcomes = [
+        trial(0, recipe=evil),
+        Outcome(1, "unfit", evil, reason="<b>no</b>"),
+        trial(2, passed=False, reason="<i>"),
+        trial(3, folder="<u>", host="<u>", accuracy=0.99),
+    ]
+    text = page(made_search(tmp_path, outcomes, photos="<script>photos"))
+    assert not re.search(r"<(script|b|i|u)>(alert|no|photos|<|;)", text)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "&lt;b&gt;no" in text
+
+
+def test_a_page_of_nothing_stands_alone_too(tmp_path):
+    text = page(made_search(tmp_path, []))
+    assert "No trial is finished yet." in text
+    assert "the same command" in text
+
+
+def test_what_is_said_of_the_best(tmp_path):
+    outcomes = [trial(0, 0.97, 0.05), trial(1, 0.9, 0.015, folder="/elsewhere/0001", host="other")]
+    text = page(made_search(tmp_path, outcomes, Limits(0.02, 1_000_000)))
+    assert "90.0%" in text
+    assert "too slow" in text
+    assert "optimistic" in text
+    assert "It was trained on other, and is there in /elsewhere/0001." in text
+    assert not re.search(r"(src|href|srcset)=\"(?!data:|#)", text)  # nothing is fetched
+
+
+def test_none_within_the_limits(tmp_path):
+    text = page(made_search(tmp_path, [trial(0, 0.97, 0.05)], Limits(0.02)))
+    assert "None of 1 models keeps 20 ms." in text
+
+
+def test_commands_can_be_pasted(tmp_path):
+    place = tmp_path / "it's here; rm -rf"
+    lines = commands(made_search(place, [trial(0)], photos="my photos"))
+    train = next(line for line in lines if line.startswith("edgenn train"))
+    assert train.startswith("edgenn train 'my photos' --recipe '")
+    assert "--epochs 40" in train  # twice the trial's
+    assert not any(line.startswith("edgenn run") for line in lines)  # the run is not here
+
+
+@settings(max_examples=4, deadline=None)
+@given(trials(least=1))
+def test_any_trials_can_be_drawn(made):
+    outcomes = [*made, trial(99)]
+    assert pareto(outcomes, Limits(0.002, 1_000_000)).startswith(b"\x89PNG")
+    assert pareto(outcomes, Limits(), narrow=True).startswith(b"\x89PNG")
