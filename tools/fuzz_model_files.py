@@ -123,7 +123,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
 def limit_memory() -> None:
     """Allow this process MEMORY more than it has."""
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, has + MEMORY))
+    # The hard limit stays: a child has more than its parent and could not raise it.
+    resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -185,7 +185,7 @@ def _parameters(layer: type) -> set[str]:
     for kind in layer.__mro__:
         if "__init__" not in vars(kind):
             continue
-        parameters = inspect.signature(kind.__init__).parameters
+        parameters = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
         found |= set(parameters)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
@@ -199,7 +199,7 @@ def _to_rescaling(entry: dict[str, Any], settings: dict[str, Any], path: Path) -
     try:
         (name, node, tensor, given) = nodes[0]  # type: ignore[index]
         constant = given["y"]
-        scale, offset = _ARITHMETIC[function](float(constant))  # type: ignore[index]
+        scale, offset = _ARITHMETIC[function](float(constant))  # type: ignore[index,no-untyped-call]
         if len(nodes) != 1:  # type: ignore[arg-type]
             raise ValueError(function)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -116,7 +116,7 @@ def choose(
 def _ask(
     scores: Callable[[NDArray[np.float32]], NDArray[np.float32]], pictures: NDArray[np.uint8], form: Form
 ) -> NDArray[np.float32]:
-    scale, offset = np.float32(form.scale), np.float32(form.offset)
+    scale, offset = np.asarray(form.scale, np.float32), np.asarray(form.offset, np.float32)
     parts = []
     for start in range(0, len(pictures), _BATCH):
         batch = pictures[start : start + _BATCH]

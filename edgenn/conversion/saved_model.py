@@ -36,7 +36,7 @@ _VARIABLES = {"MergeV2Checkpoints", "RestoreV2", "SaveV2"}
 
 
 @keras.saving.register_keras_serializable(package="edgenn")
-class SavedNetwork(keras.layers.Layer):  # type: ignore[misc]
+class SavedNetwork(keras.layers.Layer):  # type: ignore[misc,name-defined]
     """Computes what a signature of a SavedModel computes; its weights stay in its folder and are not trained.
 
     Args:

@@ -303,7 +303,7 @@ def in_tensorflow(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.floa
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
     run = tf.function(lambda photos: model(photos, training=False), input_signature=signature, autograph=False)
     run.get_concrete_function()
-    return lambda photos: run(photos).numpy()  # type: ignore[no-any-return]
+    return lambda photos: run(photos).numpy()
 
 
 def in_litert(model: Any, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:

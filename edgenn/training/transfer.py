@@ -86,7 +86,8 @@ class FeatureFeed(Feed):
 
     def _answers(self, index: NDArray[np.int64], chosen: NDArray[np.int32]) -> NDArray[np.float32]:
         assert self.answers is not None
-        return self.answers[chosen, index % self.answers.shape[1]].astype(np.float32)
+        answers: NDArray[np.float32] = self.answers[chosen, index % self.answers.shape[1]].astype(np.float32)
+        return answers
 
 
 def fit_transfer(
