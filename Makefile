@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 EDGENN := $(VENV)/bin/edgenn
 RUNTIME_VENV := .venv-tflite-runtime
+MEDIAPIPE_VENV := .venv-mediapipe
 
 .PHONY: help install demo test test-slow check clean
 help:
@@ -30,13 +31,22 @@ $(RUNTIME_VENV)/.installed: pyproject.toml $(VENV)/.installed
 	  touch $@; \
 	else echo "tflite-runtime has no wheel for this Python: its tests are skipped"; fi
 
+# MediaPipe brings another OpenCV; tflite-support, which reads our metadata as MediaPipe's own tools do, has no wheel above
+# Python 3.11.
+$(MEDIAPIPE_VENV)/.installed: pyproject.toml $(VENV)/.installed
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  $(PYTHON) -m venv $(MEDIAPIPE_VENV) && \
+	  $(MEDIAPIPE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'mediapipe>=1.0' 'tflite-support>=0.4.4' && \
+	  touch $@; \
+	else echo "tflite-support has no wheel for this Python: MediaPipe's tests are skipped"; fi
+
 demo: install
 	$(EDGENN) demo --out demo --overwrite
 
-test: install $(RUNTIME_VENV)/.installed
+test: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-test-slow: install $(RUNTIME_VENV)/.installed
+test-slow: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow
 
 check: install
@@ -46,4 +56,4 @@ check: install
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) $(RUNTIME_VENV) demo dist
+	rm -rf $(VENV) $(RUNTIME_VENV) $(MEDIAPIPE_VENV) demo dist

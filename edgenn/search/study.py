@@ -64,12 +64,15 @@ class Memory:
             optuna.storages.fail_stale_trials(self.study)
         released = []
         for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,), deepcopy=False):
-            if self._is_dead(trial.user_attrs.get(_WORKER, "")):
+            worker = trial.user_attrs.get(_WORKER, "")
+            if self._is_dead(worker):
                 # Another process may have done the same at this moment.
                 with suppress(optuna.exceptions.UpdateFinishedTrialError, RuntimeError, ValueError):
                     self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                     self.retry(trial)
                     released.append(trial.number)
+                # The trial that tries it again bears this name too, until somebody takes it up.
+                self._lock(worker).unlink(missing_ok=True)
         return released
 
     def retry(self, trial: optuna.trial.FrozenTrial) -> None:
@@ -78,8 +81,11 @@ class Memory:
         with _quiet(optuna):
             optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(self.study, trial)
 
+    def _lock(self, worker: str) -> Path:
+        return self._folder / f"{worker}.lock"
+
     def _is_dead(self, worker: str) -> bool:
-        path = self._folder / f"{worker}.lock"
+        path = self._lock(worker)
         if not worker or worker == self.worker or not path.is_file():
             return False
         with open(path, "r+b") as file:

@@ -218,6 +218,19 @@ def test_what_a_network_says_of_its_pixels_is_read(layers, form):
     assert (beginning.without_beginning(sequential, (32, 32, 3))[0] is None) == (form is None)
 
 
+def test_arithmetic_in_a_network_is_read_as_what_it_says():
+    """As keras.applications' preprocess_input leaves it in a functional network: operations and no layers."""
+    keras = require("keras")
+    given = keras.Input((32, 32, 3))
+    x = keras.applications.mobilenet.preprocess_input(given) * 2.0 + 0.5
+    network = keras.Model(given, keras.layers.Dense(3)(keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(x))))
+    head, inner = beginning.without_beginning(network, (32, 32, 3))
+    assert (head.scale, head.offset) == (pytest.approx(2 / 127.5), pytest.approx(-1.5))
+    pixels = rgb(range(3)).astype("f4")
+    scaled = pixels * np.float32(head.scale) + np.float32(head.offset)
+    np.testing.assert_allclose(inner.predict_on_batch(scaled), network.predict_on_batch(pixels), atol=1e-4)
+
+
 # --- sizes, labels, photos ---
 
 

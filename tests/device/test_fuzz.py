@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import flatbuffers
+import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from edgenn_device import model_file
+from edgenn_device import flatbuffer, model_file
 from edgenn_device.errors import EdgennError
+from edgenn_device.interpreter import Interpreter
 from tools import fuzz_model_files
 from tools.model_mutations import mutants
 
@@ -90,3 +95,37 @@ def test_a_crash_of_the_runtime_is_counted_and_survived(monkeypatch, tmp_path) -
         assert [runner.run(path) for path in (good, bad, good)] == ["ran", "ended by SIGABRT", "ran"]
     finally:
         runner.close()
+
+
+def _name_of_input(model: schema.ModelT) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].name = b"\xff\xfe"
+
+
+def _uint8_softmax(model: schema.ModelT) -> None:
+    """SOFTMAX from uint8 to int8, which kernels refuse when they run and not when they are prepared."""
+    graph = model.subgraphs[0]
+    softmax = graph.operators[-2]
+    graph.tensors[softmax.inputs[0]].type = schema.TensorType.UINT8
+    graph.operators = [softmax, graph.operators[-1]]
+    graph.inputs = [softmax.inputs[0]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (_name_of_input, "refuses .*utf-8"),  # was a UnicodeDecodeError
+        (_uint8_softmax, "cannot compute the model: .*uint8"),  # was a RuntimeError
+    ],
+)
+def test_what_a_runtime_says_late_is_one_line_too(edit, said) -> None:
+    model = schema.ModelT.InitFromPackedBuf(GOOD.read_bytes(), 0)
+    edit(model)
+    builder = flatbuffers.Builder(8192)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    content = bytes(builder.Output())
+    # As `model_file.load` would give it, but for its check that the input is a picture.
+    file = replace(model_file.load(GOOD), content=content, graph=flatbuffer.parse(content))
+    with pytest.raises(EdgennError, match=said) as caught:
+        interpreter = Interpreter(file, kernels="builtin")
+        interpreter.invoke(np.zeros(interpreter.input.shape, interpreter.input.dtype))
+    assert "\n" not in str(caught.value)

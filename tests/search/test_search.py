@@ -183,6 +183,7 @@ def test_killed_in_a_trial_and_gone_on_with(photos, tmp_path, monkeypatch):
     trials = optuna.load_study(study_name=study.NAME, storage=f"sqlite:///{path}").trials
     assert trials[heard.began[0]].params == trials[0].params  # the same settings again
     assert not (tmp_path / "out" / "trials" / "0000").exists()
+    assert not list((tmp_path / "out" / kept.WORKERS).glob("[0-9a-f]*.lock"))
 
 
 def test_two_processes_share_one_search(photos, tmp_path):

@@ -133,7 +133,7 @@ class _Partition:
             reason = f"it is {activation}" if kind in ("ReLU", "Activation") else f"what can be is {SUPPORTED}"
             raise EdgennError(
                 f"layer {step.name!r} ({kind}) cannot be computed with simulated int8: {reason}; "
-                "replace it, or convert with --quantization int8"
+                "replace it for equalized and qat"
             )
 
     def _sum(self, step: Step) -> None:
