@@ -297,6 +297,20 @@ def test_networks_within_networks_are_laid_open():
         )
 
 
+def test_layers_used_twice_stay_one_kernel():
+    pictures, x = noise(side=8), keras.Input((8, 8, 3))
+    shared, relu = layers.Conv2D(3, 3, padding="same", name="shared"), layers.ReLU(name="relu")
+    once = layers.MaxPooling2D(2)(relu(shared(x)))
+    model = keras.Model(x, layers.Softmax()(layers.Flatten()(layers.MaxPooling2D(2)(relu(shared(once))))))
+    aware = quantization_aware(model)
+    assert sum(hasattr(layer, "rounded_kernel") for layer in aware.layers) == 1
+    calibrate(aware, pictures)
+    with ranges.in_float(aware):
+        np.testing.assert_allclose(
+            simulated_scores(aware, pictures), model.predict(pictures.astype("float32"), verbose=0), atol=1e-5
+        )
+
+
 def test_a_layer_kept_in_float_is_float_in_the_file(tmp_path):
     small().save(tmp_path / "small.keras")
     pictures = noise()

@@ -94,6 +94,7 @@ class _Partition:
         self._parts: list[_Part] = []
         self._done: set[int] = set()  # outputs of steps that became part of an earlier one
         self._made: dict[tuple[Any, ...], list[tuple[Any, Kernel]]] = {}  # a layer used twice stays one layer
+        self._uses: dict[str, int] = {}  # by name of a layer, how often it was made again
         self._fresh = 0
 
     def parts(self) -> list[_Part]:
@@ -110,7 +111,7 @@ class _Partition:
         if first and first.kind == "Rescaling" and not np.ndim(first.layer.scale) and not np.ndim(first.layer.offset):
             scale, offset = float(first.layer.scale), float(first.layer.offset)
             ends = sorted((low * scale + offset, high * scale + offset))
-            self._add(_again(first), (network.input,), first.output, fixed=(ends[0], ends[1]))
+            self._add(self._again(first), (network.input,), first.output, fixed=(ends[0], ends[1]))
             self._done.add(first.output)
         else:
             self._add(None, (), network.input, fixed=(low, high))
@@ -122,13 +123,13 @@ class _Partition:
         elif kind == "Add" and len(step.inputs) > 1:
             self._sum(step)
         elif kind in ("ReLU", "Activation") and activation in ("relu", "relu6"):
-            self._add(_again(step), step.inputs, step.output)
+            self._add(self._again(step), step.inputs, step.output)
         elif kind in ("Softmax", "Activation") and activation == "softmax":
-            self._add(_again(step), step.inputs, step.output, fixed=SOFTMAX_RANGE)
+            self._add(self._again(step), step.inputs, step.output, fixed=SOFTMAX_RANGE)
         elif kind in _SAME_SCALE and activation == "linear":
-            self._add(_again(step), step.inputs, step.output, same_scale=True, rounded=kind in _AVERAGES)
+            self._add(self._again(step), step.inputs, step.output, same_scale=True, rounded=kind in _AVERAGES)
         elif kind == "GlobalAveragePooling2D":
-            self._add(_again(step), step.inputs, step.output)
+            self._add(self._again(step), step.inputs, step.output)
         else:
             reason = f"it is {activation}" if kind in ("ReLU", "Activation") else f"what can be is {SUPPORTED}"
             raise EdgennError(
@@ -212,6 +213,13 @@ class _Partition:
         fits = behind and behind.kind in ("ReLU", "Activation") and activation_of(behind) in ("relu", "relu6")
         return behind if fits else None
 
+    def _again(self, step: Step) -> Any:
+        """A layer of the same settings for another network; it has no weights. Where a step uses a layer once more, it
+        is a layer of its own."""
+        uses = self._uses[step.name] = self._uses.get(step.name, 0) + 1
+        name = step.name if uses == 1 else f"{step.name}_use{uses}"
+        return type(step.layer).from_config({**step.layer.get_config(), "name": name, "dtype": "float32"})
+
     def _new(self) -> int:
         """A number for a tensor that the float network does not have."""
         self._fresh -= 1
@@ -219,13 +227,6 @@ class _Partition:
 
     def _add(self, layer: Any, inputs: tuple[int, ...], output: int, **more: Any) -> None:
         self._parts.append(_Part(layer, inputs, output, **more))
-
-
-def _again(step: Step) -> Any:
-    """A layer of the same settings for another network; it has no weights."""
-    layer = step.layer
-    config = {**layer.get_config(), "dtype": "float32"}
-    return type(layer).from_config(config)
 
 
 def _assembled(network: Network, parts: list[_Part], name: str) -> Any:
@@ -241,6 +242,7 @@ def _assembled(network: Network, parts: list[_Part], name: str) -> Any:
     fixed = {groups[part.output]: part.fixed for part in parts if part.fixed}
     rounding: dict[int, Any] = {}
     used: dict[int, int] = {}
+    labels: dict[str, int] = {}
     pictures = keras.Input(network.shapes[network.input][1:], name="pictures", dtype="float32")
     tensors = {network.input: pictures}
     for part in parts:
@@ -253,7 +255,9 @@ def _assembled(network: Network, parts: list[_Part], name: str) -> Any:
             if group not in rounding:
                 known = fixed.get(group) if sites[group] == 1 else None
                 label = "input" if part.layer is None or part is parts[0] else part.layer.name
-                rounding[group] = FakeQuant(sites[group], known, name=f"{label}_range", dtype="float32")
+                uses = labels[label] = labels.get(label, 0) + 1
+                ending = "range" if uses == 1 else f"range_use{uses}"
+                rounding[group] = FakeQuant(sites[group], known, name=f"{label}_{ending}", dtype="float32")
             site = -1 if part.same_scale else used.get(group, 0)
             used[group] = max(used.get(group, 0), site + 1)
             x = rounding[group](x, site=site)
