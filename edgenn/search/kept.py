@@ -74,9 +74,10 @@ class Search:
 
     @property
     def full_epochs(self) -> int:
-        """Epochs that the best one's network would have by itself; a trial has fewer."""
+        """Epochs that the best one's network would have by itself, but no fewer than the trial had."""
         assert self.best is not None
-        return int(replace(self.best.to_recipe(), epochs=None).resolved().epochs or 0)
+        recipe = self.best.to_recipe()
+        return max(int(recipe.epochs or 0), int(replace(recipe, epochs=None).resolved().epochs or 0))
 
     def count(self, *states: str) -> int:
         return sum(one.state in states for one in self.outcomes)
