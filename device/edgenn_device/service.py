@@ -126,7 +126,8 @@ class Service:
             signal.signal(number, handler)
         os.write(self._wake_out, b"\0")
         self._watcher.join(1.0)
-        # A reload that is under way may take longer than an end has time for; its thread is left behind.
+        # An idle one ends at once. A reload that is under way may take longer than there is time: it is left behind.
+        self._reloader.join(0.2)
         if self._answers is not None:
             self._answers.close()
         if not self._watcher.is_alive():

@@ -23,7 +23,7 @@ def tag(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 
 def test_a_folder_into_a_csv_with_a_summary(model, tiny, tmp_path):
-    done = tag(model, tiny / "photos", "--out", tmp_path / "tags.csv", "--json")
+    done = tag(model, tiny / "photos", "--out", tmp_path / "tags.csv", "--json", "--minimum-confidence", 0)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["pictures"], summary["tagged"], summary["unreadable"]) == (120, 120, 0)

@@ -181,6 +181,8 @@ command(standalone_mode=False)
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'device'}"},
+        # A shell starts what it puts into the background with SIGINT ignored, and so may whoever runs the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(tmp_path.glob("shirt/2*.jpg")):
         assert process.poll() is None

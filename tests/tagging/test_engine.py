@@ -22,7 +22,7 @@ from edgenn_device.errors import EdgennError
 
 
 def test_every_record_is_what_a_classifier_says_in_the_order_of_the_listing(model, catalogue):
-    records = [*tag(model, catalogue, workers=2)]
+    records = [*tag(model, catalogue, workers=2, minimum_confidence=0)]
     assert [record.path for record in records] == [*pictures([str(catalogue)])]
     classifier = Classifier(model)
     readable = [record for record in records if not record.error]
@@ -41,7 +41,7 @@ def test_every_record_is_what_a_classifier_says_in_the_order_of_the_listing(mode
 
 def test_labels_are_those_of_evaluate_to_the_picture(model, tiny):
     evaluation = evaluate(model, tiny / "photos", split="all")
-    records = [*tag(model, map(str, evaluation.paths))]
+    records = [*tag(model, map(str, evaluation.paths), minimum_confidence=0)]
     labels = model_file.load(model).labels
     assert [record.label for record in records] == [labels[index] for index in evaluation.predictions.top1]
     right = sum(record.label == labels[index] for record, index in zip(records, evaluation.truth, strict=True))
