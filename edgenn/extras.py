@@ -37,7 +37,7 @@ def require(module: str) -> Any:
     if root == "matplotlib":
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # "building the font cache; this may …"
     try:
-        with _quiet_stderr(root in ("tensorflow", "keras")):
+        with quiet_stderr(root in ("tensorflow", "keras")):
             return import_module(module)
     except ModuleNotFoundError as error:
         # Keras is installed without a backend when only TensorFlow is missing.
@@ -55,7 +55,7 @@ def _broken(root: str, error: ImportError) -> str:
 
 
 @contextmanager
-def _quiet_stderr(wanted: bool) -> Iterator[None]:
+def quiet_stderr(wanted: bool) -> Iterator[None]:
     """Send file descriptor 2 nowhere for the length of the block.
 
     TensorFlow's C++ half greets from static initialisers, before any log level is read. EDGENN_DEBUG=1 lets it speak:

@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def minimum_confidence(self) -> float | None:
-        """The file's score below which its labels are wrong at least as often as right (`metrics`)."""
+        """The file's score below which "unknown" is the better answer (`metrics`)."""
         return metrics.minimum_confidence(self.actual.probabilities.max(1), self.actual.top1 == self.truth)
 
 

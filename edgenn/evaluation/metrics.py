@@ -198,23 +198,26 @@ def calibration_error(
 
 
 def minimum_confidence(confidence: ArrayLike, right: ArrayLike) -> float | None:
-    """The score below which an answer is no better than a guess between two: at least half of those below are wrong.
+    """The score below which "unknown" is the better answer: below it more answers are wrong than right, by the most.
+
+    With a wrong answer twice as bad as none, an answer is to be given where it is right more often than not (Chow 1970,
+    "On Optimum Recognition Error and Reject Tradeoff", IEEE Transactions on Information Theory 16, rule (1)).
 
     Args:
       confidence: score of each picture's answer, 0..1, shape (n,).
       right: whether it was right, bool (n,).
 
     Returns:
-      The highest such score, half-way to the next picture's; None where fewer than `_FEWEST_BELOW` pictures lie below
-      it, which is too few to tell.
+      That score, half-way to the next picture's; None where fewer than `_FEWEST_BELOW` pictures lie below it, which is
+      too few to tell, or all do.
     """
     order = np.argsort(np.asarray(confidence, np.float64), kind="stable")
     scores, correct = np.asarray(confidence, np.float64)[order], np.asarray(right, bool)[order]
-    counts = np.arange(1, len(scores) + 1)
-    below = np.flatnonzero((2 * np.cumsum(correct) <= counts) & (counts >= _FEWEST_BELOW))
-    if len(below) == 0 or below[-1] + 1 == len(scores):
+    if len(scores) == 0:
         return None
-    last = int(below[-1])
+    last = int(np.argmax(np.cumsum(np.where(correct, -1, 1))))
+    if correct[: last + 1].all() or last + 1 < _FEWEST_BELOW or last + 1 == len(scores):
+        return None
     return float((scores[last] + scores[last + 1]) / 2)
 
 

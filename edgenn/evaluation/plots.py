@@ -70,8 +70,8 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
     Returns:
       A PNG.
     """
-    with _drawing():
-        figure = _figure(10.0, 3.8)
+    with drawing():
+        figure = new_figure(10.0, 3.8)
         panels = figure.subplots(1, 2)
         columns = {name: np.asarray(values, float) for name, values in history.items()}
         if best_epoch is None:
@@ -94,7 +94,7 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
             if axes.has_data():
                 axes.legend(loc="best")
         panels[1].yaxis.set_major_formatter(require("matplotlib.ticker").PercentFormatter(1.0, decimals=0))
-        return _png(figure)
+        return as_png(figure)
 
 
 def confusion(matrix: ArrayLike, labels: Sequence[str], title: str = "") -> bytes:
@@ -114,12 +114,12 @@ def confusion(matrix: ArrayLike, labels: Sequence[str], title: str = "") -> byte
         raise ValueError(f"a confusion matrix of shape {counts.shape} does not fit {classes} labels")
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    names = [_shortened(label) for label in labels]
+    names = [shortened(label) for label in labels]
     longest = max(map(len, names)) if classes <= _MOST_NAMED_CLASSES else 3
-    with _drawing({"axes.grid": False}):
+    with drawing({"axes.grid": False}):
         cell = float(np.clip(5.6 / classes, 0.3, 0.85)) if classes <= _MOST_NAMED_CLASSES else 9.0 / classes
         side, margin = cell * classes, 0.75 + 0.075 * longest
-        figure = _figure(max(side + margin + 0.9, 4.2), max(side, 1.6) + margin * 0.85)
+        figure = new_figure(max(side + margin + 0.9, 4.2), max(side, 1.6) + margin * 0.85)
         axes = figure.subplots()
         image = axes.imshow(shares, cmap=_white_to_blue(), vmin=0.0, vmax=1.0, aspect="equal")
         axes.spines[:].set_visible(False)
@@ -142,7 +142,7 @@ def confusion(matrix: ArrayLike, labels: Sequence[str], title: str = "") -> byte
         bar.outline.set_visible(False)
         bar.ax.set_yticklabels(["0%", "50%", "100%"], fontsize=8)
         bar.set_label("share of the true class", fontsize=8)
-        return _png(figure)
+        return as_png(figure)
 
 
 def reliability(confidence: ArrayLike, accuracy: ArrayLike, pictures: ArrayLike) -> bytes:
@@ -157,8 +157,8 @@ def reliability(confidence: ArrayLike, accuracy: ArrayLike, pictures: ArrayLike)
     sure, right, count = (np.asarray(values, float) for values in (confidence, accuracy, pictures))
     filled, width = count > 0, 1 / len(count)
     places = (np.arange(len(count)) + 0.5) * width
-    with _drawing():
-        figure = _figure(4.4, 4.8)
+    with drawing():
+        figure = new_figure(4.4, 4.8)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle="--")
         above.bar(places[filled], right[filled], width * 0.92, color=LIGHT_BLUE, label="right")
@@ -174,7 +174,7 @@ def reliability(confidence: ArrayLike, accuracy: ArrayLike, pictures: ArrayLike)
         above.yaxis.set_major_formatter(percent)
         below.xaxis.set_major_formatter(percent)
         below.yaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(3, integer=True))
-        return _png(figure)
+        return as_png(figure)
 
 
 def latencies(stages: Mapping[str, Any], title: str = "") -> bytes:
@@ -194,15 +194,15 @@ def latencies(stages: Mapping[str, Any], title: str = "") -> bytes:
     measured = {name: values for name, stage in stages.items() if (values := _milliseconds(stage)).size}
     if not measured:
         raise ValueError("no stage holds a duration")
-    with _drawing():
-        figure = _figure(8.0, 0.5 + 1.75 * len(measured))
+    with drawing():
+        figure = new_figure(8.0, 0.5 + 1.75 * len(measured))
         rows = figure.subplots(len(measured), 1, squeeze=False)[:, 0]
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         for axes, (name, values) in zip(rows, measured.items(), strict=True):
             _latency_panel(axes, name, values)
         rows[-1].set_xlabel("milliseconds")
-        return _png(figure)
+        return as_png(figure)
 
 
 def _milliseconds(stage: Any) -> NDArray[np.float64]:
@@ -225,7 +225,7 @@ def _latency_panel(axes: Any, name: str, values: NDArray[np.float64]) -> None:
     beyond = int(np.sum(values > window[1]))
     figures = "   ".join(f"p{p} {_figures(mark)} ms" for p, mark in zip(_PERCENTILES, marks, strict=True))
     tail = f"   {beyond} beyond, up to {_figures(values.max())} ms" if beyond else ""
-    axes.set_title(_shortened(name), fontsize=10, pad=4)
+    axes.set_title(shortened(name), fontsize=10, pad=4)
     axes.set_title(f"{figures}{tail}", loc="right", fontsize=8.5, fontweight="normal", color=FAINT, pad=4)
     for mark, line in zip(marks, ("-", "--", ":"), strict=True):
         axes.axvline(mark, color=ORANGE, linestyle=line, linewidth=1.6)
@@ -271,7 +271,7 @@ def _write_counts(axes: Any, counts: NDArray[Any], shares: NDArray[np.float64], 
         axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=size, color=colour)
 
 
-def _shortened(label: str) -> str:
+def shortened(label: str) -> str:
     """One printable line of at most 24 characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in str(label)).strip()
     return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1].rstrip()}…"
@@ -286,7 +286,7 @@ def _white_to_blue() -> Any:
 
 
 @contextmanager
-def _drawing(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+def drawing(more: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Our style, whatever the person's own matplotlibrc says, and nobody else's afterwards."""
     matplotlib = require("matplotlib")
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -296,14 +296,14 @@ def _drawing(more: Mapping[str, Any] | None = None) -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     figure = require("matplotlib.figure").Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     require("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     return figure
 
 
-def _png(figure: Any) -> bytes:
+def as_png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

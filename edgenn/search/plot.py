@@ -35,8 +35,8 @@ def pareto(outcomes: Sequence[Outcome], limits: Limits, *, narrow: bool = False)
     largest = max(one.bytes or 0 for one in done)
     networks = list(dict.fromkeys(str(one.recipe["network"]) for one in sorted(done, key=lambda one: one.number)))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(networks)}
-    with plots._drawing():
-        figure = plots._figure(*(_NARROW if narrow else _WIDE))
+    with plots.drawing():
+        figure = plots.new_figure(*(_NARROW if narrow else _WIDE))
         axes = figure.subplots()
         if front:
             x = [_ms(one) for one in front]
@@ -65,7 +65,7 @@ def pareto(outcomes: Sequence[Outcome], limits: Limits, *, narrow: bool = False)
         if best is not None:
             _mark(axes, best, _area(best.bytes or 0, largest))
         _legend(figure, colours, done, fits, largest, limits, 2 if narrow else 4)
-        return plots._png(figure)
+        return plots.as_png(figure)
 
 
 def _ms(one: Outcome) -> float:
@@ -115,7 +115,7 @@ def _legend(
             linestyle="",
             markersize=8,
             color=colour,
-            label=plots._shortened(name.rpartition("/")[2]),
+            label=plots.shortened(name.rpartition("/")[2]),
         )
         for name, colour in colours.items()
     ]

@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 
 from edgenn.data import Progress
 from edgenn.data.store import cache_folder
-from edgenn.extras import _quiet_stderr as quiet_stderr
-from edgenn.extras import require
+from edgenn.extras import quiet_stderr, require
 from edgenn_device.errors import EdgennError
 from edgenn_device.files import written_aside
 

@@ -206,3 +206,19 @@ def test_the_command_fails_with_status_1_when_the_gate_refuses(tiny, tmp_path, c
     assert document["model"].endswith(".rejected.tflite")
     assert "it is no good" in printed.err
     assert Path(document["model"]).exists()
+
+
+def test_auto_takes_the_first_that_passes_and_qat_trains_on(tiny, tmp_path):
+    """What passes at once stays the cheapest; trained on, it is another file, int8 throughout, with its own card."""
+    auto = edgenn.convert(tiny / "run", quantization="auto", out=tmp_path / "auto.tflite", max_drop=100)
+    assert (auto.quantization, auto.passed) == ("int8", True)
+    told = []
+    trained = edgenn.convert(
+        tiny / "run", quantization="qat", epochs=1, out=tmp_path / "qat.tflite", max_drop=100, progress=told.append
+    )
+    assert [line for line in told if line.startswith("epoch 1 ")]
+    assert trained.scheme == "int8 quantization-aware training"
+    made = model_file.load(trained.model)
+    assert not [tensor.name for tensor in made.graph.tensors if tensor.dtype.startswith("float")]
+    assert made.card.quantization["scheme"] == trained.scheme
+    assert made.content != model_file.load(auto.model).content

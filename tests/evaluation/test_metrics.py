@@ -169,3 +169,23 @@ def test_senseless_input_is_refused(wrong):
 
 def test_no_figure_is_a_silent_zero():
     assert math.isnan(metrics.class_figures(np.zeros((1, 1), np.int64)).precision[0])
+
+
+@pytest.mark.parametrize(
+    ("right", "least"),
+    [
+        ("xxxxx" + "r" * 15, 0.225),  # the five least sure are all wrong, and no other
+        ("xxrxxxx" + "r" * 13, 0.325),  # one of the seven least sure is right: still better to say nothing
+        ("xxxxxrrx" + "r" * 12, 0.225),  # a wrong one among right ones is no reason to give those up
+        ("xrxrxr" + "r" * 14, None),  # as many right as wrong: nothing is gained
+        ("xxxx" + "r" * 16, None),  # too few to tell
+        ("x" * 20, None),  # wrong wherever: no score parts them
+        ("", None),  # no pictures
+    ],
+)
+def test_the_minimum_confidence_is_where_answers_are_no_better_than_a_guess(right, least):
+    # Scores 0, 0.05, 0.1 … in an order that does not matter.
+    scores = np.arange(len(right)) * 0.05
+    order = np.random.default_rng(0).permutation(len(right))
+    found = metrics.minimum_confidence(scores[order], np.array([sign == "r" for sign in right])[order])
+    assert found == (least if least is None else pytest.approx(least))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..graph import Graph
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ def measured_arena(interpreter: Interpreter, graph: Graph) -> int | None:
             view = interpreter._native.tensor(index)()
         except (ValueError, RuntimeError):
             return None
+        if not isinstance(view, np.ndarray):  # a tensor without dimensions comes as a copy, which has another address
+            continue
         begin.append(view.ctypes.data)
         ends.append(view.ctypes.data + view.nbytes)
     return max(ends) - min(begin) if begin else None

@@ -250,7 +250,7 @@ def examine(
     names = [step.name for step in steps_of(network).steps]
     means = dataclasses.replace(
         means,
-        pairs={pair.first.name: pair.second.name for pair in mending._pairs(simulation.aware)},
+        pairs={pair.first.name: pair.second.name for pair in mending.pairs(simulation.aware)},
         readers=lambda layer: noise.readers(network, layer),
         named=lambda layer: noise.name_in_run(layer, names),
     )

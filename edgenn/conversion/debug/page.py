@@ -109,8 +109,8 @@ def levels(diagnosis: Diagnosis) -> bytes:
     """A PNG: layers from first to last downwards, dB to the right; each alone, and together with all before it."""
     layers = {layer.name: layer for layer in diagnosis.layers}
     shown = [layers[name] for name in diagnosis.order if name in layers]
-    with plots._drawing():
-        figure = plots._figure(3.4, 1.1 + 0.24 * len(shown))
+    with plots.drawing():
+        figure = plots.new_figure(3.4, 1.1 + 0.24 * len(shown))
         axes = figure.subplots()
         places = range(len(shown))
         together = [_drawn(layer.accumulated) for layer in shown]
@@ -118,13 +118,13 @@ def levels(diagnosis: Diagnosis) -> bytes:
         alone = [_drawn(layer.ratio) for layer in shown]
         if any(not math.isnan(value) for value in alone):
             axes.scatter(alone, places, color=plots.ORANGE, marker="D", s=26, zorder=3, label="alone, at the scores")
-        axes.set_yticks(places, [plots._shortened(layer.name) for layer in shown], fontsize=7.5, color=plots.INK)
+        axes.set_yticks(places, [plots.shortened(layer.name) for layer in shown], fontsize=7.5, color=plots.INK)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_xlabel("dB; further left is more noise", fontsize=7.5)
         axes.tick_params(axis="x", labelsize=7.5)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=7.5)
-        return plots._png(figure)
+        return plots.as_png(figure)
 
 
 def _ranges(diagnosis: Diagnosis) -> report.Section:

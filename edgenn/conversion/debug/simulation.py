@@ -138,9 +138,9 @@ def _equalize_as(aware: Any, file: ModelFile, matches: Matches) -> None:
     By what a channel was divided stands in its scale: that is the largest weight after the division, over 127.
     """
     keras, tf = require("keras"), require("tensorflow")
-    from ..fake_quant.layers import _no_less_than_bias
+    from ..fake_quant.layers import no_less_than_bias
 
-    for pair in mending._pairs(aware):
+    for pair in mending.pairs(aware):
         if pair.first.name not in matches.kernels or pair.second.name not in matches.kernels:
             continue
         weights, bias = pair.first.get_weights()
@@ -150,7 +150,7 @@ def _equalize_as(aware: Any, file: ModelFile, matches: Matches) -> None:
         if pair.first.activation is keras.activations.relu6:
             pair.first.activation = keras.activations.relu
         channels = weights.reshape(-1, bias.size)
-        reach = _no_less_than_bias(tf.constant(np.abs(channels).max(0)), tf.constant(bias)).numpy()
+        reach = no_less_than_bias(tf.constant(np.abs(channels).max(0)), tf.constant(bias)).numpy()
         factor = reach / (127 * step.reshape(-1))
         shaped = factor.reshape(weights.shape[2:]) if "Depthwise" in type(pair.first).__name__ else factor
         pair.first.set_weights([weights / shaped, bias / factor])

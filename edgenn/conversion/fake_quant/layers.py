@@ -110,14 +110,14 @@ class _Rounds:
         """The kernel as the device has it: −127…127 steps, with one scale for each output channel."""
         kernel = self.kernel.value
         reach = tf.reduce_max(tf.abs(kernel), list(range(len(kernel.shape) - 1)))
-        reach = _no_less_than_bias(reach, self.bias.value)
+        reach = no_less_than_bias(reach, self.bias.value)
         return _per_channel(kernel, -reach, reach, num_bits=8, narrow_range=True)
 
     def current_kernel(self) -> Any:
         return self.rounded_kernel() if self.rounding else self.kernel.value
 
 
-def _no_less_than_bias(reach: Any, bias: Any) -> Any:
+def no_less_than_bias(reach: Any, bias: Any) -> Any:
     return tf.stop_gradient(tf.maximum(tf.maximum(reach, LEAST_OF_BIAS * tf.abs(bias)), _LEAST))
 
 
@@ -139,7 +139,7 @@ class QuantizedDepthwiseConv2D(_Rounds, keras.layers.DepthwiseConv2D):  # type: 
         kernel = self.kernel.value
         height, width, channels, multiplier = kernel.shape
         flat = tf.reshape(kernel, [height, width, channels * multiplier])
-        reach = _no_less_than_bias(tf.reduce_max(tf.abs(flat), [0, 1]), self.bias.value)
+        reach = no_less_than_bias(tf.reduce_max(tf.abs(flat), [0, 1]), self.bias.value)
         return tf.reshape(_per_channel(flat, -reach, reach, num_bits=8, narrow_range=True), kernel.shape)
 
     def call(self, x: Any) -> Any:
@@ -154,7 +154,7 @@ class QuantizedDense(_Rounds, keras.layers.Dense):  # type: ignore[misc,name-def
 
     def rounded_kernel(self) -> Any:
         kernel, bias = self.kernel.value, self.bias.value
-        reach = _no_less_than_bias(tf.reduce_max(tf.abs(kernel)), tf.reduce_max(tf.abs(bias)))
+        reach = no_less_than_bias(tf.reduce_max(tf.abs(kernel)), tf.reduce_max(tf.abs(bias)))
         return _per_tensor(kernel, -reach, reach, num_bits=8, narrow_range=True)
 
     def call(self, x: Any) -> Any:

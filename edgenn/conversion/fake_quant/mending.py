@@ -59,13 +59,13 @@ def equalize(aware: Any, pictures: NDArray[np.uint8]) -> tuple[str, ...]:
     Returns:
       Names of the layers whose outputs were scaled.
     """
-    pairs = _pairs(aware)
-    if not pairs:
+    found = pairs(aware)
+    if not found:
         return ()
     keras = require("keras")
     scaled = []
-    largest = _largest(aware, [pair.first for pair in pairs], pictures)
-    for pair, activation in zip(pairs, largest, strict=True):
+    largest = _largest(aware, [pair.first for pair in found], pictures)
+    for pair, activation in zip(found, largest, strict=True):
         if pair.first.activation is keras.activations.relu6:
             if activation.max() >= _CAP:
                 continue
@@ -122,7 +122,7 @@ def _factors(activation: NDArray[np.float32], reach: NDArray[np.float32], depthw
     return np.clip(factor, 1 / _MOST, _MOST).astype(np.float32)
 
 
-def _pairs(aware: Any) -> list[Pair]:
+def pairs(aware: Any) -> list[Pair]:
     """Kernels that follow each other with nothing between that mixes channels or reads them too."""
     readers: dict[int, list[Any]] = {}
     for layer in aware.layers:
