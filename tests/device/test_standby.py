@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -271,14 +272,13 @@ def test_signals_of_the_terminal_are_the_parent_s_business(opened: Callable[...,
 
 def test_descriptors_and_threads_are_given_back(opened: Callable[..., Standby], tell: Callable[[str], None]) -> None:
     opened().close()
+    gc.collect()  # what earlier tests left behind must not go away between the two counts
     before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     for _ in range(3):
         classifier = opened()
         assert on_delegate(classifier)
         classifier.close()
         del classifier
-    import gc
-
     gc.collect()
     assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
 
