@@ -9,6 +9,7 @@ is traced once and no batch normalisation sees a batch of one.
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -87,10 +88,16 @@ class Feed(ABC):
         share = slice(index * mine, (index + 1) * mine)
         order, weight = order.reshape(steps, batch)[:, share], weight.reshape(steps, batch)[:, share]
         seeds = np.stack([np.full(steps, seed), np.arange(steps) * of + index], 1).astype(np.int32)
+        # Autotune's thread sleeps up to ten seconds before it sees that its dataset is done, and the end of an epoch
+        # waits for it: every other epoch of ten seconds took twenty.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return (
             tf.data.Dataset.from_tensor_slices((order, weight, seeds))
-            .map(self._function(mine, training), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .map(self._function(mine, training), num_parallel_calls=processors, deterministic=True)
             .prefetch(2)
+            .with_options(options)
         )
 
     def _order(self, training: bool, seed: int) -> NDArray[np.int64]:
