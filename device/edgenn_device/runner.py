@@ -81,6 +81,7 @@ class Run:
             self.pipeline = self._put_together(classifier)
             self._out = out
             self._keeper = self._make_keeper()
+            self._about = self._introduce()
             self._live = self._make_live()
             self._sinks = self._open_sinks()
         except BaseException:
@@ -144,8 +145,10 @@ class Run:
 
         exchange(self.pipeline, self._open_classifier, self.health)
         self._classifier = cast(Classifier, self.pipeline.classifier)
+        new = self._introduce()
+        self._about.model, self._about.labels, self._about.runtime = new.model, new.labels, new.runtime
         if self._keeper is not None:
-            self._keeper.labels = self.pipeline.classifier.labels
+            self._keeper.labels = new.labels
 
     def figures(self) -> dict[str, Any]:
         """The summary, JSON-able: frames, skipped (of these, without the network), dropped, bad, fps, seconds."""
@@ -276,17 +279,16 @@ class Run:
 
             place = Path(self.options.web_token_file or default_token_file())
             token, self._token_hint = stored_token(place), f" (its token is in {place})"
-        return Live(self._about(), self.health, host=host, port=port, token=token, keeper=self._keeper)
+        return Live(self._about, self.health, host=host, port=port, token=token, keeper=self._keeper)
 
     def _open_sinks(self) -> tuple[Sink, ...]:
         if not self.options.sink:
             return ()
         from .sinks import open_sink
 
-        about = self._about()
-        return tuple(open_sink(spec, about, health=self.health.snapshot) for spec in self.options.sink)
+        return tuple(open_sink(spec, self._about, health=self.health.snapshot) for spec in self.options.sink)
 
-    def _about(self) -> About:
+    def _introduce(self) -> About:
         from .sinks.base import About
 
         model = self._classifier.model

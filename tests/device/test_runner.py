@@ -5,17 +5,20 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from http_camera import HttpCamera
 
 from edgenn_device.errors import EdgennError
-from edgenn_device.model_file import load
+from edgenn_device.model_file import attach, load
 from edgenn_device.motion import Gate
 from edgenn_device.options import Options
 from edgenn_device.profiler.timeline import Timeline
@@ -170,6 +173,25 @@ def test_a_new_model_between_two_frames_and_rubbish_that_is_not_taken(tmp_path):
     assert refused == [first]
     assert run.pipeline.classifier is not first
     assert run.pipeline.classifier.model.content == load(MODEL).content
+
+
+def test_sinks_speak_of_the_model_that_answers(tmp_path):
+    place, table = tmp_path / "model.tflite", tmp_path / "events.db"
+    place.write_bytes(MODEL.read_bytes())
+    model = load(MODEL)
+    coats = replace(model.card, name="coats", labels=("coat", "jumper", "vest"))
+
+    def exchange(result):
+        if result.frame.index == 0:
+            place.write_bytes(attach(model.content, coats))
+            run.reload()
+
+    run = Run(options(model=str(place), sink=(f"sqlite:{table}",), limit=30), Kept(exchange))
+    run.go()
+    with closing(sqlite3.connect(table)) as connection:
+        rows = connection.execute("SELECT DISTINCT model, label FROM events").fetchall()
+    assert {row[0] for row in rows} == {"coats"}
+    assert {row[1] for row in rows} & set(coats.labels)
 
 
 def test_a_run_with_a_timeline_keeps_its_model():

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from ..pipeline import Result
 
 
-@dataclass(frozen=True)
+@dataclass
 class About:
     """Who is speaking; what a sink says beside the results themselves.
+
+    One object for all sinks of a run: model, labels and runtime become others when the model is exchanged, so a sink
+    reads them when it speaks.
 
     Attributes:
       device: the host's name, or the one that was configured.

@@ -71,7 +71,7 @@ class Webhook(Sink):
             **_authorization(parts),
         }
         self._address = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
-        self._about = {name: value for name, value in asdict(about).items() if name not in ("labels", "runtime")}
+        self._about = about
         digest = hashlib.sha256(address.encode()).hexdigest()
         self._path = (folder or state_folder()) / f"webhook-{digest[:12]}.db"
         self._opener = urllib.request.build_opener(_NoRedirects)
@@ -100,7 +100,7 @@ class Webhook(Sink):
         message = {
             "event": change,
             **event_document(event),
-            **self._about,
+            **{name: value for name, value in asdict(self._about).items() if name not in ("labels", "runtime")},
             "thumbnail": None if event.thumbnail is None else base64.b64encode(event.thumbnail).decode(),
         }
         # One event is two messages, and each needs a key of its own: by the event's id alone a receiver would take the
