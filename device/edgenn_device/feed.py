@@ -33,8 +33,9 @@ _log = logging.getLogger(__name__)
 class Feed:
     """Frames of a source on their way out of the capture thread.
 
-    `get` is called by one thread and blocks until there is a frame; `look_after` by one thread, now and then, while no
-    frame comes; `close` by any. Of a live source the newest frame displaces older ones, of any other nothing is lost.
+    `get` is called by one thread at a time and blocks until there is a frame; `look_after` by one thread, now and then,
+    while no frame comes; `stop` and `close` by any. Of a live source the newest frame displaces older ones, of any
+    other nothing is lost.
 
     Attributes:
       source: the one that gives frames now.
@@ -65,14 +66,24 @@ class Feed:
         self.source.open()
         self._thread.start()
 
-    def get(self) -> Captured:
-        """The next frame.
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a frame; only a hint, because the other thread goes on."""
+        return bool(self._channel)
+
+    def get(self, timeout: float | None = None) -> Captured:
+        """The next frame, within `timeout` seconds; None waits for ever.
 
         Raises:
+          Late: none came in that time.
           Ended: there will be no more.
           BaseException: what `read` raised.
         """
-        return self._channel.get()
+        return self._channel.get(timeout)
+
+    def stop(self) -> None:
+        """Give no more frames; a `get` that waits raises `Ended`. Returns at once."""
+        self._channel.close()
 
     def look_after(self) -> None:
         """Let another source take over if this one hangs."""

@@ -1,9 +1,14 @@
 """capture ∥ preprocess ∥ invoke: three stages in three threads, so that the slowest sets the pace and not their sum.
 
 Invoke runs on the caller's thread, which is also where results and errors come out. The capture thread only reads the
-source; the preprocess thread writes into a small ring of input tensors that are allocated once. For a live source the
-newest frame wins: what could not be taken in time is dropped and counted, and no queue delays what is shown. For any
-other source nothing is lost, and the queues make the faster stages wait.
+source; the preprocess thread writes into a small ring of input tensors. For a live source the newest frame wins: what
+could not be taken in time is dropped and counted, and no queue delays what is shown. For any other source nothing is
+lost, and the queues make the faster stages wait.
+
+While a live source is so slow that the interpreter waits for it anyway, working ahead gains nothing and each
+hand-over costs a wake-up: then the caller's thread prepares the frames as well, and the preprocess thread rests until
+frames have to wait again. The right to prepare goes from thread to thread with a frame (`_Handed`), so that there is
+always one that has it and never two.
 
 A tensor of the ring is copied into the interpreter's own input once: while a network runs its input belongs to it, so
 the next frame cannot be written there yet. For 224x224x3 that is some 10 µs beside milliseconds of invoke.
@@ -16,29 +21,26 @@ Does not draw, print or store, and keeps no result.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cameras.base import Frame, Image, Source
+from .cameras.base import Frame, Source
 from .channel import Channel, Ended, Late
 from .decision import HALF_LIFE, IN_A_ROW, UNKNOWN, Decision
 from .errors import EdgennError
 from .feed import Feed
-from .picture_watch import PictureWatch
-from .sight import Sight, moment_of
+from .preparation import Classifies, Loaded, Preparation, Ready, average
+from .sight import moment_of
 
 if TYPE_CHECKING:
-    # Not at run time: whoever brings another classifier needs no TFLite runtime, and without a gate there is none.
+    # Not at run time: without a gate nothing here needs OpenCV.
     from .classifier import Classification
-    from .model_file import ModelFile
     from .motion import Gate
 
 # What `Result.stages` holds; together they are the latency.
@@ -54,19 +56,13 @@ _HEAD_START = 1.5
 # Seconds between two looks at a source that gives nothing: has it hung?
 _LOOK_AFTER = 0.5
 
-_log = logging.getLogger(__name__)
-
-
-class Classifies(Protocol):
-    """What the pipeline needs of a `Classifier`."""
-
-    @property
-    def model(self) -> ModelFile: ...
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    def preprocess(self, image: Image, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
-    def scores(self, tensor: NDArray[Any]) -> NDArray[np.float32]: ...
-    def result(self, scores: NDArray[np.float32], top_k: int = 3) -> Classification: ...
+# The caller's thread prepares a live source's frames while it waits for each, on the average, for at least this many
+# durations of the preprocess stage: then it can do that in the time in which it has nothing to do.
+_SLOW = 2.0
+# Frames before that is judged for the first time, and anew after a change.
+_JUDGED = 16
+# Frames in a row that had to wait while the caller's thread prepared: the source is not slow any more.
+_BEHIND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +141,27 @@ class Pipeline:
         self.opened = False
         self.frames = 0
         self.skipped = 0
-        self._dropped_tensors = 0
-        self._bad = 0
+        self._displaced = 0
         self._began = 0.0
         self._ended = 0.0
         self._ahead = 1 if source.live else _WAITING
         self._feed = Feed(source, self._ahead)
-        self._ready: Channel[_Ready] = Channel(self._ahead, newest_wins=source.live)
-        self._model = _Model.of(classifier, decision or _decision(source, classifier), self._ahead)
-        self._sight = Sight(gate)
-        self._watch = PictureWatch(lambda condition, reason: self.source.tell(condition, reason))
+        self._ready: Channel[_Handed] = Channel(self._ahead, newest_wins=source.live)
+        self._model = Loaded.of(classifier, decision or _decision(source, classifier), self._ahead)
+        self._preparation = Preparation(self._feed, gate, source.live)
         # The scores that were last decided on, averaged over time.
         self._held: NDArray[np.float32] | None = None
         # When the interpreter is expected to ask for its next tensor; 0, and the event set, while it waits for one.
         self._due = 0.0
         self._idle = threading.Event()
+        # Set by the caller's thread: it wants the right to prepare, or gives it back.
+        self._wanted = False
+        self._given_back = threading.Event()
+        # Of the caller's thread: whether it has that right; seconds it waited for a frame, on the average of the
+        # latest, and of how many; frames in a row that had to wait for it.
+        self._mine = False
+        self._waited, self._judged = 0.0, 0
+        self._behind = 0
 
     @property
     def source(self) -> Source:
@@ -178,12 +180,12 @@ class Pipeline:
     @property
     def dropped(self) -> int:
         """Frames of a live source that a newer one displaced before the interpreter could take them."""
-        return self._feed.dropped + self._dropped_tensors
+        return self._feed.dropped + self._displaced + self._preparation.spared
 
     @property
     def bad(self) -> int:
         """Frames that could not be decoded or showed nothing, and pictures that could not even be read."""
-        return self._bad + self._feed.skipped
+        return self._preparation.bad + self._feed.skipped
 
     def summary(self) -> Summary:
         return Summary(self.frames, self.dropped, self.bad, max(0.0, self._ended - self._began), self.skipped)
@@ -195,11 +197,12 @@ class Pipeline:
         time begins anew, by the same rules and with the new card's minimum confidence: labels may be others.
         """
         decision = self.decision.renewed(classifier.labels, _minimum_confidence(classifier))
-        self._model = _Model.of(classifier, decision, self._ahead)
+        self._model = Loaded.of(classifier, decision, self._ahead)
 
     def stop(self) -> None:
         """End `results` now, from any thread. Returns at once."""
         self._ready.close()
+        self._feed.stop()
 
     def results(self, limit: int | None = None) -> Generator[Result, None, None]:
         """Open the source and classify until it ends, `limit` results have come, or the iterator is closed.
@@ -223,57 +226,33 @@ class Pipeline:
             self._ready.close()
             self._wake()
             self._feed.close()
+            self._given_back.set()
             if thread.ident is not None:
                 thread.join(_PATIENCE)
 
     def _preprocess(self) -> None:
-        typical = 0.0
-        model = self._model
-        scene_waits = False
         try:
             while True:
                 if self.live:
-                    self._await_turn(typical)
-                frame, captured = self._feed.get()
-                began = time.monotonic()
-                if model is not self._model:
-                    model = self._model
-                    self._sight.forget()
-                tensor = None
-                try:
-                    frame, image, still = self._sight.of(frame, self.source.view, model.classifier.model.input)
-                    if not still:
-                        tensor = model.ring.pop()
-                        model.classifier.preprocess(image, out=tensor)
-                except EdgennError as error:
-                    if tensor is not None:
-                        model.ring.append(tensor)
-                    self._leave_out(frame, error)
+                    self._await_turn(self._preparation.typical)
+                ready = self._prepare(*self._feed.get())
+                if ready is None:
                     continue
-                ended = time.monotonic()
-                blank = False
-                if tensor is not None:
-                    typical = _average(typical, ended - began)
-                    if self.live and self._watch.shows_nothing(tensor, model.classifier.model.input, captured):
-                        model.ring.append(tensor)
-                        tensor, blank = None, True
-                        self._sight.forget()
-                        if self._watch.briefly(captured):
-                            self._bad += 1
-                            continue
-                elif self.live and scene_waits and self._ready:
-                    # It would displace what waits: the same scene, whose scores are still to come.
-                    self._dropped_tensors += 1
-                    continue
-                scene_waits = tensor is not None
-                stale = self._ready.put(_Ready(model, frame, tensor, blank, captured, began, ended))
+                last = self._wanted
+                stale = self._ready.put(_Handed(ready, last))
                 if stale is not None:
-                    stale.give_back()
-                    self._dropped_tensors += 1
+                    stale.ready.give_back()
+                    self._displaced += 1
+                if last:
+                    self._given_back.wait()
+                    self._given_back.clear()
         except Ended:
             self._ready.finish()
         except BaseException as error:
             self._ready.finish(error)
+
+    def _prepare(self, frame: Frame, captured: float) -> Ready | None:
+        return self._preparation.of(self._model, frame, captured, lambda: bool(self._ready))
 
     def _await_turn(self, typical: float) -> None:
         """Of a live source, take the next frame no earlier than its tensor is needed, `typical` seconds from its start.
@@ -296,15 +275,15 @@ class Pipeline:
     def _invoke(self, limit: int | None) -> Iterator[Result]:
         period = 0.0
         while limit is None or self.frames < limit:
-            if not self._ready:
-                self._wake()
             try:
-                ready = self._ready.get(_LOOK_AFTER if self.live else None)
+                ready = self._next()
             except Late:
                 self._feed.look_after()
                 continue
             except Ended:
                 return
+            if ready is None:
+                continue
             began = time.monotonic()
             scores = self._held
             if ready.tensor is not None:
@@ -330,9 +309,42 @@ class Pipeline:
             yield Result(frame, classification, stages, ended - frame.time, ready.tensor is None)
             if ready.tensor is not None:
                 # With what the caller does with a result: it is part of what the next tensor waits for.
-                period = _average(period, time.monotonic() - began)
+                period = average(period, time.monotonic() - began)
 
-    def _decide(self, ready: _Ready, scores: NDArray[np.float32] | None) -> Classification:
+    def _next(self) -> Ready | None:
+        """What the interpreter is to look at next; None when the next frame is left out.
+
+        Raises:
+          Late: nothing has come for a while.
+          Ended: nothing will come any more.
+        """
+        if not self._mine:
+            if not self._ready:
+                self._wake()
+            asked = time.monotonic()
+            handed = self._ready.get(_LOOK_AFTER if self.live else None)
+            self._judge(time.monotonic() - asked)
+            self._mine = handed.last
+            return handed.ready
+        if self._feed.waiting:
+            self._behind += 1
+            if self._behind >= _BEHIND:
+                self._mine = self._wanted = False
+                self._waited, self._judged = 0.0, 0
+                self._given_back.set()
+                return None
+        else:
+            self._behind = 0
+        return self._prepare(*self._feed.get(_LOOK_AFTER))
+
+    def _judge(self, waited: float) -> None:
+        """Want the right to prepare when the interpreter waits for a live source long enough to do that meanwhile."""
+        self._waited = average(self._waited, waited)
+        self._judged += 1
+        slow = self._waited >= _SLOW * self._preparation.typical
+        self._wanted = self.live and self._judged >= _JUDGED and slow
+
+    def _decide(self, ready: Ready, scores: NDArray[np.float32] | None) -> Classification:
         """What a frame amounts to: by the network's scores, by those that hold, or by none."""
         model = ready.model
         if scores is None:
@@ -347,51 +359,17 @@ class Pipeline:
             return classification
         return replace(classification, label=decided.label, confidence=decided.confidence)
 
-    def _leave_out(self, frame: Frame, error: EdgennError) -> None:
-        self._bad += 1
-        self._sight.forget()
-        if frame.path is not None:
-            _log.warning("%s left out: %s", frame.path, error)
-            return
-        if self._bad == 1:
-            _log.warning("frame %d of %s left out: %s", frame.index, self.source.name, error)
-        self._watch.unreadable(str(error))
-
-
-@dataclass(slots=True)
-class _Model:
-    """A classifier, the decision on its scores, and the tensors that pictures are made into for it."""
-
-    classifier: Classifies
-    decision: Decision
-    ring: deque[NDArray[Any]]
-
-    @classmethod
-    def of(cls, classifier: Classifies, decision: Decision, ahead: int) -> _Model:
-        spec = classifier.model.input
-        # One is being written, one is being invoked, the others wait: the ring is never empty.
-        ring = deque(np.empty((1, *spec.shape), spec.dtype) for _ in range(ahead + 2))
-        return cls(classifier, decision, ring)
-
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A frame in front of the interpreter, and when it passed the stages before.
+class _Handed:
+    """What goes from the preprocess thread to the caller's.
 
-    Without a tensor the network has nothing to do: what was decided holds, or, when it is `blank`, there is nothing.
+    Attributes:
+      last: the right to prepare goes with it: the preprocess thread prepares nothing more until it is given back.
     """
 
-    model: _Model
-    frame: Frame
-    tensor: NDArray[Any] | None
-    blank: bool
-    captured: float
-    began: float
-    ended: float
-
-    def give_back(self) -> None:
-        if self.tensor is not None:
-            self.model.ring.append(self.tensor)
+    ready: Ready
+    last: bool
 
 
 def _decision(source: Source, classifier: Classifies) -> Decision:
@@ -406,8 +384,3 @@ def _decision(source: Source, classifier: Classifies) -> Decision:
 def _minimum_confidence(classifier: Classifies) -> float | None:
     card = classifier.model.card
     return card.minimum_confidence if card else None
-
-
-def _average(past: float, now: float) -> float:
-    """Follow a duration that varies: a quarter of each new one, all of the first."""
-    return past + (now - past) / 4 if past else now

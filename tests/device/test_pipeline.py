@@ -83,6 +83,7 @@ class Stub:
         if image == b"defect":
             raise ZeroDivisionError("a defect")
         self.preprocessed += 1
+        self.prepared_by = threading.current_thread().name
         self.tensors.add(id(out))
         out[...] = image[0]
         self.written.release()
@@ -227,6 +228,95 @@ def test_a_live_source_that_is_slower_loses_nothing():
         source.give()
         assert next(results).frame.index == index
     assert pipeline.dropped == 0
+    results.close()
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Every live source counts as slow."""
+    monkeypatch.setattr("edgenn_device.pipeline._SLOW", 0.0)
+
+
+def prepared_by_the_caller(source, stub, pipeline, results):
+    """Give frames one at a time until the caller's thread prepares them; how many that took."""
+    for index in range(100):
+        source.give()
+        assert next(results).frame.index == index
+        if stub.prepared_by != "edgenn_preprocess":
+            return index + 1
+    raise AssertionError("the preprocess thread prepares to the end")
+
+
+def test_frames_of_a_slow_source_are_prepared_by_the_thread_that_waits_for_them(slow):
+    source, stub = Driven(live=True), Stub()
+    pipeline = Pipeline(source, stub)
+    results = pipeline.results()
+    took = prepared_by_the_caller(source, stub, pipeline, results)
+    assert 16 <= took <= 18  # judged by 16 frames, then one that hands the right over
+    for index in range(took, took + 20):
+        source.give()
+        assert next(results).frame.index == index
+        assert stub.prepared_by == threading.current_thread().name
+    assert pipeline.dropped == 0
+    assert len(stub.tensors) <= 3
+    results.close()
+
+
+def test_when_frames_have_to_wait_again_they_are_prepared_ahead(slow, monkeypatch):
+    source, stub = Driven(live=True), Stub()
+    pipeline = Pipeline(source, stub)
+    results = pipeline.results()
+    prepared_by_the_caller(source, stub, pipeline, results)
+    monkeypatch.setattr("edgenn_device.pipeline._SLOW", float("inf"))
+    seen, before = [], source.produced
+    for _ in range(6):
+        source.give()
+        while not pipeline._feed.waiting and not pipeline._ready:
+            assert source.read_count.acquire(timeout=SOON)
+        seen.append(next(results).frame.index)
+    assert seen == list(range(before, before + 6))
+    assert stub.prepared_by == "edgenn_preprocess"
+    results.close()
+
+
+@pytest.mark.parametrize("how", ["end", "fail", "stop", "rubbish"])
+def test_what_ends_a_run_or_spoils_a_frame_does_so_too_when_the_caller_prepares(slow, how):
+    source, stub = Driven(live=True), Stub()
+    pipeline = Pipeline(source, stub)
+    results = pipeline.results()
+    took = prepared_by_the_caller(source, stub, pipeline, results)
+    if how == "rubbish":
+        source.give(b"rubbish")
+        done = threading.Thread(target=lambda: (stub.refused.acquire(timeout=SOON), source.give()))
+        done.start()
+        assert next(results).frame.index == took + 1
+        done.join(SOON)
+        assert pipeline.bad == 1
+        results.close()
+        return
+    if how == "end":
+        source.end()
+    elif how == "fail":
+        source.fail(OSError("the camera is gone"))
+    else:
+        threading.Timer(0, pipeline.stop).start()
+    if how == "fail":
+        with pytest.raises(OSError, match="gone"):
+            next(results)
+    else:
+        assert next(results, None) is None
+    assert pipeline.frames == took
+
+
+def test_a_model_is_exchanged_while_the_caller_prepares(slow):
+    source, stub, other = Driven(live=True), Stub(), Stub()
+    pipeline = Pipeline(source, stub)
+    results = pipeline.results()
+    took = prepared_by_the_caller(source, stub, pipeline, results)
+    pipeline.swap(other)
+    source.give()
+    assert next(results).frame.index == took
+    assert (other.preprocessed, stub.preprocessed) == (1, took)
     results.close()
 
 
