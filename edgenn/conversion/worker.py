@@ -18,8 +18,10 @@ from edgenn_device import flatbuffer
 
 
 def main(job_path: str) -> None:
-    """Do the job described in `job_path`: keras, calibration (.npy, uint8), scheme, io, per_tensor_dense,
-    keep_float, out."""
+    """Do the job described in `job_path`: keras, calibration (.npy, uint8), scheme, io, per_tensor_dense, out.
+
+    With keep_float, a list of sets of layers, there is a file for each set: out with -0, -1, … behind its stem.
+    """
     job = json.loads(Path(job_path).read_text())
     tf, keras = require("tensorflow"), require("keras")
     scheme = job["scheme"]
@@ -31,12 +33,11 @@ def main(job_path: str) -> None:
     body, scale, offset = absorbed_normalisation(keras, model) if integer else (model, 1.0, 0.0)
     height, width, channels = model.input_shape[1:]
 
-    signature = [tf.TensorSpec([1, height, width, channels], tf.float32, name="pictures")]
-    call = tf.function(lambda pictures: body(pictures, training=False), input_signature=signature)
-
-    # Without the second argument, which from_concrete_functions cannot take for a Keras 3 model. The batch of 1 in the
-    # signature keeps SHAPE, STRIDED_SLICE and PACK out of the graph.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()])
+    if job["keep_float"]:
+        pictures = np.load(job["calibration"])
+        _Mixed(tf, body, (height, width, channels), lambda: _representative(pictures, scale, offset), job).write()
+        return
+    converter = _converter(tf, body, (height, width, channels))
     if scheme != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         # One scale for a Dense layer: the Edge TPU wants it, and with weights only quantized tflite-runtime 2.14 lacks
@@ -50,31 +51,71 @@ def main(job_path: str) -> None:
         pictures = np.load(job["calibration"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: _representative(pictures, scale, offset)
-    if integer and not job["keep_float"]:
+    if integer:
         converter.inference_input_type = converter.inference_output_type = getattr(tf, job["io"])
-    content = _mixed(tf, converter, job) if job["keep_float"] else converter.convert()
-    Path(job["out"]).write_bytes(content)
+    Path(job["out"]).write_bytes(converter.convert())
 
 
-def _mixed(tf: Any, converter: Any, job: dict[str, Any]) -> bytes:
-    """Full integer but for the layers in `keep_float`: TensorFlow's quantizer leaves out operators by their output."""
-    from tensorflow.lite.python.util import modify_model_io_type
+def _converter(tf: Any, call: Any, shape: tuple[int, int, int]) -> Any:
+    """TensorFlow's converter of `call`, a network or a function of pictures.
 
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+    The batch of 1 in the signature keeps SHAPE, STRIDED_SLICE and PACK out of the graph. from_concrete_functions has
+    no second argument, since it cannot take a Keras 3 model.
+    """
+    signature = [tf.TensorSpec([1, *shape], tf.float32, name="pictures")]
+    function = tf.function(lambda pictures: call(pictures, training=False), input_signature=signature, autograph=False)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
 
-    def quantized(outputs: list[str]) -> bytes:
-        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=outputs)
+
+class _Mixed:
+    """Full integer but for sets of layers: TensorFlow's quantizer leaves out operators by the names of their outputs.
+
+    Calibrates once for all sets; once more if one holds a layer that reads the pictures. Such a layer would make the
+    input float: there a pooling of one pixel, which changes nothing, stands before it and takes the bytes.
+    """
+
+    def __init__(self, tf: Any, body: Any, shape: tuple[int, int, int], pictures: Any, job: dict[str, Any]) -> None:
+        self._tf, self._body, self._shape, self._pictures, self._job = tf, body, shape, pictures, job
+        self._ready: dict[bool, tuple[Any, Any, list[str]]] = {}
+
+    def write(self) -> None:
+        out = Path(self._job["out"])
+        for number, layers in enumerate(self._job["keep_float"]):
+            content = self._quantized(layers, pooled=False)
+            graph = flatbuffer.parse(content)
+            if graph.tensors[graph.inputs[0]].dtype != self._job["io"]:
+                content = self._quantized(layers, pooled=True)
+            out.with_stem(f"{out.stem}-{number}").write_bytes(content)
+
+    def _quantized(self, layers: list[str], pooled: bool) -> bytes:
+        from tensorflow.lite.python.util import modify_model_io_type
+
+        if pooled not in self._ready:
+            self._ready[pooled] = self._calibrated(pooled)
+        debugger, options, names = self._ready[pooled]
+        options.denylisted_nodes = _outputs_of(layers, names)
+        io = getattr(self._tf, self._job["io"])
+        content: bytes = modify_model_io_type(debugger.get_nondebug_quantized_model(), io, io)
+        return content
+
+    def _calibrated(self, pooled: bool) -> tuple[Any, Any, list[str]]:
+        """A calibrated network, the options by which it is quantized, and the names of its operators' outputs."""
+        tf = self._tf
+
+        def behind_pooling(pictures: Any, training: bool) -> Any:
+            return self._body(tf.nn.max_pool2d(pictures, 1, 1, "VALID"), training=training)
+
+        converter = _converter(tf, behind_pooling if pooled else self._body, self._shape)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.representative_dataset = self._pictures
+        options = tf.lite.experimental.QuantizationDebugOptions()
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
         )
-        content: bytes = debugger.get_nondebug_quantized_model()
-        return content
-
-    graph = flatbuffer.parse(quantized([]))
-    names = [graph.tensors[index].name for operator in graph.operators for index in operator.outputs]
-    io = getattr(tf, job["io"])
-    content: bytes = modify_model_io_type(quantized(_outputs_of(job["keep_float"], names)), io, io)
-    return content
+        graph = flatbuffer.parse(debugger.get_nondebug_quantized_model())
+        names = [graph.tensors[index].name for operator in graph.operators for index in operator.outputs]
+        return debugger, options, names
 
 
 def _outputs_of(layers: list[str], names: list[str]) -> list[str]:

@@ -133,7 +133,7 @@ class Feed(ABC):
                 y = y * (1 - smoothing) + smoothing / self.classes
                 return mixup(x, y, weight, soft, seed, alpha) if alpha else (x, y, weight, *soft)
 
-            self._functions[key] = tf.function(make)
+            self._functions[key] = tf.function(make, autograph=False)
         return self._functions[key]
 
 

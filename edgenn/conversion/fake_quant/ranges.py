@@ -87,7 +87,7 @@ def compute(
     """Values of several tensors of the network, a batch of pictures at a time, as numpy arrays."""
     keras, tf = require("keras"), require("tensorflow")
     part = keras.Model(aware.inputs, tensors)
-    run = tf.function(lambda x: tf.nest.flatten(part(x, training=False)), reduce_retracing=True)
+    run = tf.function(lambda x: tf.nest.flatten(part(x, training=False)), reduce_retracing=True, autograph=False)
     for start in range(0, len(pictures), _BATCH):
         batch = tf.constant(pictures[start : start + _BATCH].astype(np.float32))
         yield [value.numpy() for value in run(batch)]
