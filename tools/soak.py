@@ -84,7 +84,8 @@ def prepared(options: argparse.Namespace, around: ExitStack) -> tuple[list[str],
 
 
 def watch(command: list[str], seconds: float | None, options: argparse.Namespace) -> list[dict[str, float]]:
-    environment = {**os.environ, "RUNTIME_DIRECTORY": str(options.out.resolve())}
+    # As the unit has it.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "RUNTIME_DIRECTORY": str(options.out.resolve())}
     with (options.out / "output.txt").open("w") as output, (options.out / "samples.csv").open("w") as file:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         writer = csv.DictWriter(file, FIELDS)
