@@ -28,11 +28,12 @@ Examples:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--quantization",
-    type=click.Choice(["int8", "equalized", "qat", "auto", "float16", "dynamic", "float32"]),
+    type=click.Choice(["int8", "equalized", "qat", "mixed", "auto", "float16", "dynamic", "float32"]),
     default="int8",
     show_default=True,
     help="int8: post-training; equalized: the same, channels evened out first; qat: quantization-aware training; "
-    "auto: the first of these that passes; float16 and dynamic: weights only.",
+    "mixed: int8 with as few layers in float as pass (for pi); auto: the first of these that passes; float16 and "
+    "dynamic: weights only.",
 )
 @click.option(
     "--target", type=click.Choice(["pi", "coral"]), default="pi", show_default=True, help="What it will run on."
@@ -93,6 +94,7 @@ def command(run: Path, as_json: bool, **options: object) -> None:
             "agreement": result.agreement,
             "p_value": result.p_value,
             "scheme": result.scheme,
+            "float_layers": list(result.float_layers),
             "calibration": {"pictures": result.calibration_pictures, "reach": result.reach},
             "pictures": result.pictures,
             "passed": result.passed,

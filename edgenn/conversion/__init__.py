@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .converter import Conversion, convert
+    from .fake_quant.ranges import calibrate
+    from .fake_quant.rewrite import quantization_aware
 
 __all__ = ["Conversion", "calibrate", "convert", "quantization_aware"]
 

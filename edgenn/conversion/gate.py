@@ -6,6 +6,7 @@ graph. What few photos cannot tell apart is said and not hidden: the p-value of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgenn.evaluation.predict import Predictions
 from edgenn_device.classifier import Classifier
 from edgenn_device.model_file import ModelFile
 
-from . import edgetpu, targets
+from . import edgetpu, mixed, targets
 from .layer_names import keras_layers
 from .runtimes import Ran, run_in_each
 
@@ -78,12 +79,14 @@ class Judge:
         self.layers = keras_layers(model)
         self.expected = predict(model, tensors)
 
-    def judge(self, model: ModelFile, *, full_integer: bool, edge_tpu: edgetpu.Report | None = None) -> Verdict:
+    def judge(
+        self, model: ModelFile, *, in_float: Collection[str] | None = (), edge_tpu: edgetpu.Report | None = None
+    ) -> Verdict:
         """Compare a file with the Keras model, and run it in each runtime of its target.
 
         Args:
           model: with a card; golden vectors need not be on it.
-          full_integer: no tensor of it may be float.
+          in_float: the layers that may be float; None where all may.
           edge_tpu: what an Edge TPU makes of it.
         """
         actual = predict(Classifier(model), self.tensors)
@@ -93,7 +96,7 @@ class Judge:
         p_value = metrics.mcnemar(self.truth, before, after)
         agreement = metrics.agreement(before, after)
         ran = run_in_each(model, self.target)
-        reasons = [*self._structure(model, full_integer, edge_tpu), *(it.reason for it in ran if it.ok is False)]
+        reasons = [*self._structure(model, in_float, edge_tpu), *(it.reason for it in ran if it.ok is False)]
         # One photo more or less is no evidence, however few there are.
         if lost > max(1.0, self.max_drop / 100 * len(self.truth)):
             reasons.append(
@@ -117,15 +120,19 @@ class Judge:
             runtimes=ran,
         )
 
-    def _structure(self, model: ModelFile, full_integer: bool, edge_tpu: edgetpu.Report | None) -> list[str]:
+    def _structure(
+        self, model: ModelFile, in_float: Collection[str] | None, edge_tpu: edgetpu.Report | None
+    ) -> list[str]:
         reasons = list(edge_tpu.reasons) if edge_tpu else []
         # What the compiler did counts, where it did something; what is known to be at risk counts where it did not.
         if edge_tpu is None or edge_tpu.content is None:
             verdict = targets.check(model, self.target, self.layers)
             reasons += [] if verdict.ok else verdict.reasons
         floats = [tensor.name for tensor in model.graph.tensors if tensor.dtype.startswith("float")]
-        if full_integer and floats:
+        if in_float is not None and not in_float and floats:
             reasons.append(f"{len(floats)} tensors are still float, the first is {floats[0]}")
+        elif in_float:
+            reasons += mixed.not_as_asked(model.graph, in_float, self.layers)
         return reasons
 
 

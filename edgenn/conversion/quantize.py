@@ -3,13 +3,13 @@
 "int8" simulates int8 in Keras (`fake_quant`) with ranges measured on pictures and biases corrected for what rounding
 adds on average, "equalized" evens out the channels first, "qat" trains on from there. A network with layers that cannot
 be simulated is left to TensorFlow's own quantizer, which knows more layers, for "int8" only. TensorFlow's converter
-itself runs in a child process.
+itself runs in a child process. "mixed" keeps some layers in float, which TensorFlow's quantizer alone can do.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -22,17 +22,21 @@ from edgenn_device.errors import EdgennError
 
 from . import tflite
 from .fake_quant.ranges import Method
-from .tflite import Io, convert_in_child
+from .tflite import Io, convert_in_child, mixed_in_child
 
-Scheme = Literal["int8", "equalized", "qat", "float16", "dynamic", "float32"]
-FULL_INTEGER = ("int8", "equalized", "qat")
+Scheme = Literal["int8", "equalized", "qat", "mixed", "float16", "dynamic", "float32"]
+FULL_INTEGER: tuple[Scheme, ...] = ("int8", "equalized", "qat")
+# These have integers at both ends.
+INTEGER: tuple[Scheme, ...] = (*FULL_INTEGER, "mixed")
 # Pictures on which channels are equalized and biases corrected: means and largest values of channels settle sooner than
 # the ends of ranges.
 MENDING_PICTURES = 100
+_SIMULATED = "the network simulates int8 already, and becomes an int8 file and nothing else"
 WORDS: dict[Scheme, str] = {
     "int8": "int8 post-training",
     "equalized": "int8 post-training, channels equalized",
     "qat": "int8 quantization-aware training",
+    "mixed": "int8 post-training by TensorFlow, minmax ranges",
     "float16": "float16 weights",
     "dynamic": "int8 weights, float activations",
     "float32": "float32",
@@ -49,6 +53,8 @@ class Quantized:
       calibration_pictures: how many pictures its ranges were measured on.
       simulated: the Keras network that computes the same; None where nothing was simulated.
       reach: how much of the range that validation pictures have those pictures reach, by layer, 0…1.
+      in_float: names of layers that were kept in float.
+      whole: the same with no layer in float; empty if `in_float` is.
       notes: what a person should know of it.
     """
 
@@ -57,6 +63,8 @@ class Quantized:
     calibration_pictures: int = 0
     simulated: Any = None
     reach: dict[str, float] = field(default_factory=dict)
+    in_float: tuple[str, ...] = ()
+    whole: bytes = b""
     notes: tuple[str, ...] = ()
 
 
@@ -90,7 +98,7 @@ class Quantizer:
     say: Callable[[str], None] = lambda line: None
 
     def make(self, scheme: Scheme) -> Quantized:
-        """Quantize in one way.
+        """Quantize in one way; for "mixed" `mixed` is there.
 
         Raises:
           EdgennError: the network has a layer for which this way is closed, or the converter refuses it.
@@ -99,7 +107,7 @@ class Quantizer:
             raise EdgennError(f"no quantization {scheme!r}: choose one of {', '.join(get_args(Scheme))}")
         if self.simulated:
             if scheme not in FULL_INTEGER or self.keep_float:
-                raise EdgennError("the network simulates int8 already, and becomes an int8 file and nothing else")
+                raise EdgennError(_SIMULATED)
             self.say("converting to TFLite")
             return Quantized(self._converted(self.model), "int8 as the network simulates it", simulated=self.model)
         if scheme not in FULL_INTEGER:
@@ -109,7 +117,7 @@ class Quantizer:
         if self.keep_float:
             if scheme != "int8":
                 raise EdgennError(f"layers are kept in float by --quantization int8 only, not {scheme}")
-            return self._tensorflow(f"{', '.join(self.keep_float)} in float")
+            return self.mixed([self.keep_float])[0]
         try:
             aware, used, reach = self._simulated(equalized=scheme == "equalized")
         except EdgennError as error:
@@ -122,6 +130,41 @@ class Quantizer:
             words = WORDS[scheme]
         self.say("converting to TFLite")
         return Quantized(self._converted(aware), words, used, aware, reach)
+
+    def dearest_first(self) -> tuple[str, ...]:
+        """Layers in the order in which to keep them in float (`mixed.dearest_first`).
+
+        Raises:
+          EdgennError: the network has a layer that cannot be simulated.
+        """
+        from . import mixed
+
+        if self.simulated:
+            raise EdgennError(_SIMULATED)
+        aware, _, _ = self._simulated(equalized=False)
+        self.say("rounding one layer at a time, to find the dearest")
+        return mixed.dearest_first(aware, self.model, self.calibration)
+
+    def mixed(self, sets: Sequence[Collection[str]]) -> list[Quantized]:
+        """Quantize by TensorFlow once for each of some sets of layers that stay in float, from one calibration.
+
+        Raises:
+          EdgennError: a layer is none of the converted network's, or the converter refuses it.
+        """
+        self.say(
+            f"converting with TensorFlow's own quantizer on {len(self.calibration)} pictures, some layers in float"
+        )
+        whole, *contents = mixed_in_child(self.keras_model, self.calibration, [(), *sets], io=self.io)
+        return [
+            Quantized(
+                content,
+                f"{WORDS['mixed']}, {len(names)} layer{'s' if len(names) > 1 else ''} in float",
+                len(self.calibration),
+                in_float=tuple(names),
+                whole=whole,
+            )
+            for names, content in zip(sets, contents, strict=True)
+        ]
 
     def _simulated(self, equalized: bool) -> tuple[Any, int, dict[str, float]]:
         from .fake_quant import mending, ranges
@@ -152,12 +195,9 @@ class Quantizer:
             scheme="tensorflow",
             io=self.io,
             per_tensor_dense=self.per_tensor_dense,
-            keep_float=self.keep_float,
         )
         note = f"quantized by TensorFlow and not simulated: {reason}"
-        return Quantized(
-            content, "int8 post-training by TensorFlow, minmax ranges", len(self.calibration), notes=(note,)
-        )
+        return Quantized(content, WORDS["mixed"], len(self.calibration), notes=(note,))
 
 
 def trained(model: Any) -> Any:

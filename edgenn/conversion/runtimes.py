@@ -121,30 +121,15 @@ def _here(model: ModelFile, kernels: Kernels) -> Ran:
 
 def _in_tflite_runtime(model: ModelFile, card: Card) -> Ran:
     """In tflite-runtime: what it computes is compared with LiteRT's built-in kernels, bit for bit if it is int8."""
-    python, why = _python()
+    python, why = python_with_tflite_runtime()
     if python is None:
         return _not_run(why)
-    with tempfile.TemporaryDirectory(prefix="edgenn-runtime-") as folder:
-        # Of this environment's packages edgenn_device alone: the other has its own NumPy.
-        (Path(folder) / "edgenn_device").symlink_to(Path(edgenn_device.__file__).resolve().parent)
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(model_file.attach(model.content, card))
-        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [str(python), "-c", _CHILD, str(path)]
-        try:
-            child = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return _not_run(f"{python} gave no answer within {_PATIENCE:.0f} s")
-        except OSError as error:
-            return _not_run(f"{python} cannot be run ({error.strerror})")
+    try:
+        child = run_beside(python, _CHILD, model_file.attach(model.content, card), patience=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        return _not_run(f"{python} gave no answer within {_PATIENCE:.0f} s")
+    except OSError as error:
+        return _not_run(f"{python} cannot be run ({error.strerror})")
     if child.returncode < 0:
         return Ran(targets.RUNTIME, False, f"crashes on it ({signal.Signals(-child.returncode).name})")
     try:
@@ -162,7 +147,35 @@ def _in_tflite_runtime(model: ModelFile, card: Card) -> Ran:
     return Ran(name, True, "computes the golden outputs of LiteRT's built-in kernels")
 
 
-def _python() -> tuple[Path | None, str]:
+def run_beside(
+    python: Path, program: str, model: bytes, *arguments: str, patience: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in another Python, which has its own NumPy and of this environment's packages edgenn_device alone.
+
+    Args:
+      program: Python text; its first argument is the path of `model`, the others are `arguments`.
+      patience: seconds.
+
+    Raises:
+      OSError: there is no such Python.
+      subprocess.TimeoutExpired: it took longer.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgenn-runtime-") as folder:
+        (Path(folder) / "edgenn_device").symlink_to(Path(edgenn_device.__file__).resolve().parent)
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(model)
+        return subprocess.run(
+            [str(python), "-c", program, str(path), *arguments],
+            env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=patience,
+            check=False,
+        )
+
+
+def python_with_tflite_runtime() -> tuple[Path | None, str]:
     """A Python that has tflite-runtime, or why there is none."""
     named = os.environ.get(VARIABLE)
     if named:

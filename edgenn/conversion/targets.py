@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from edgenn_device.operators import EDGETPU
 
 from .layer_names import name_layers
 
-TARGETS = ("pi", "coral")
 RUNTIME = "tflite-runtime 2.14"
 _RUNTIME_TABLE = Path(__file__).with_name("tflite_runtime_2_14.json")
 
@@ -145,7 +144,7 @@ def check(model: ModelFile, target: str, layers: Sequence[str] = ()) -> Verdict:
     if target == "coral" and compiled:
         return Verdict(True, tuple(_left_by_the_compiler(model.graph, layers)))
     found = findings(model.graph, model.content, target)
-    if found or target == "pi":
+    if found or target != "coral":
         return Verdict(not found, sentences(found, name_layers(model.graph, layers)))
     size = sum(tensor.bytes for tensor in model.graph.tensors if tensor.constant)
     if size > EDGETPU_PARAMETER_BYTES:
@@ -166,11 +165,9 @@ def findings(graph: Graph, content: bytes, target: str) -> tuple[Finding, ...]:
     Raises:
       EdgennError: there is no such target.
     """
-    if target == "pi":
-        return tuple(_pi(graph))
-    if target == "coral":
-        return (*_tensors_for_coral(graph), *_operators_for_coral(graph, content))
-    raise EdgennError(f"no target {target!r}: choose one of {', '.join(TARGETS)}")
+    if target not in TARGETS:
+        raise EdgennError(f"no target {target!r}: choose one of {', '.join(TARGETS)}")
+    return tuple(TARGETS[target](graph, content))
 
 
 def sentences(found: Sequence[Finding], names: Sequence[str]) -> tuple[str, ...]:
@@ -208,7 +205,7 @@ def instead(name: str) -> str:
     return _INSTEAD.get(name, "build the network without it")
 
 
-def _pi(graph: Graph) -> Iterator[Finding]:
+def _pi(graph: Graph, content: bytes) -> Iterator[Finding]:
     available = runtime_operators()
     for index, operator in enumerate(graph.operators):
         name, version = operator.name, operator.version
@@ -250,6 +247,15 @@ def _left_by_the_compiler(graph: Graph, layers: Sequence[str]) -> Iterator[str]:
     if left:
         few = "; ".join(left[:3]) + (f"; and {len(left) - 3} more" if len(left) > 3 else "")
         yield f"Outside the Edge TPU's part, on the CPU, run {len(left)} of its operators: {few}."
+
+
+def _coral(graph: Graph, content: bytes) -> Iterator[Finding]:
+    yield from _tensors_for_coral(graph)
+    yield from _operators_for_coral(graph, content)
+
+
+# What finds fault with a graph (and the flatbuffer that it was read from), by the target's name.
+TARGETS: dict[str, Callable[[Graph, bytes], Iterator[Finding]]] = {"pi": _pi, "coral": _coral}
 
 
 def _tensors_for_coral(graph: Graph) -> Iterator[Finding]:

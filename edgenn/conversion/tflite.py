@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ def convert_in_child(
     scheme: Scheme = "tensorflow",
     io: Io = "uint8",
     per_tensor_dense: bool = False,
-    keep_float: Collection[str] = (),
 ) -> bytes:
     """Convert a Keras model in a child process.
 
@@ -38,7 +37,6 @@ def convert_in_child(
       scheme: how it is quantized.
       io: element type of the input and output of a quantized model.
       per_tensor_dense: one scale for all outputs of a Dense layer, as the Edge TPU compiler wants.
-      keep_float: with "tensorflow": names of layers that are not quantized.
 
     Returns:
       A TFLite flatbuffer without metadata or card.
@@ -46,24 +44,50 @@ def convert_in_child(
     Raises:
       EdgennError: the converter refused the model or crashed; the reason is in the line.
     """
+    job = {"scheme": scheme, "io": io, "per_tensor_dense": per_tensor_dense}
+    return _in_child(keras_model, calibration, job, (), ["model.tflite"])[0]
+
+
+def mixed_in_child(
+    keras_model: Path, calibration: NDArray[np.uint8], sets: Sequence[Collection[str]], *, io: Io = "uint8"
+) -> list[bytes]:
+    """Let TensorFlow quantize a Keras model in a child process, once for each set of layers, which stay in float.
+
+    Args:
+      keras_model, calibration, io: as for `convert_in_child`.
+      sets: names of layers; an empty set leaves none in float.
+
+    Raises:
+      EdgennError: as for `convert_in_child`; or a layer is none of the converted network's.
+    """
+    job = {"scheme": "tensorflow", "io": io, "per_tensor_dense": False}
+    return _in_child(keras_model, calibration, job, sets, [f"model-{number}.tflite" for number in range(len(sets))])
+
+
+def _in_child(
+    keras_model: Path,
+    calibration: NDArray[np.uint8] | None,
+    job: dict[str, Any],
+    sets: Sequence[Collection[str]],
+    files: Sequence[str],
+) -> list[bytes]:
+    """Have `worker` do a job, and read the files that it wrote."""
     with tempfile.TemporaryDirectory(prefix="edgenn-convert-") as name:
         folder = Path(name)
         if calibration is not None:
             np.save(folder / "calibration.npy", calibration)
         job = {
+            **job,
+            "keep_float": [list(names) for names in sets],
             "keras": str(Path(keras_model).resolve()),
             "calibration": str(folder / "calibration.npy"),
-            "scheme": scheme,
-            "io": io,
-            "per_tensor_dense": per_tensor_dense,
-            "keep_float": list(keep_float),
             "out": str(folder / "model.tflite"),
         }
         (folder / "job.json").write_text(json.dumps(job))
         command = [sys.executable, "-m", "edgenn.conversion.worker", str(folder / "job.json")]
         child = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if child.returncode == 0:
-            return (folder / "model.tflite").read_bytes()
+            return [(folder / file).read_bytes() for file in files]
     if child.returncode < 0:
         died = signal.Signals(-child.returncode).name
         raise EdgennError(

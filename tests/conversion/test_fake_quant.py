@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgenn.conversion import calibrate, quantization_aware, worker
 from edgenn.conversion.fake_quant import mending, ranges
-from edgenn.conversion.tflite import convert_in_child
+from edgenn.conversion.tflite import mixed_in_child
 from edgenn.extras import require
 from edgenn_device import flatbuffer
 from edgenn_device.errors import EdgennError
@@ -314,10 +314,10 @@ def test_layers_used_twice_stay_one_kernel():
 def test_a_layer_kept_in_float_is_float_in_the_file(tmp_path):
     small().save(tmp_path / "small.keras")
     pictures = noise()
-    content = convert_in_child(tmp_path / "small.keras", pictures, keep_float=["pointwise"])
+    content = mixed_in_child(tmp_path / "small.keras", pictures, [["pointwise"]])[0]
     graph = flatbuffer.parse(content)
     kinds = [(o.name, graph.tensors[o.inputs[0]].dtype) for o in graph.operators if o.name.endswith("CONV_2D")]
     assert kinds == [("CONV_2D", "int8"), ("DEPTHWISE_CONV_2D", "int8"), ("CONV_2D", "float32")]
     assert graph.tensors[graph.inputs[0]].dtype == graph.tensors[graph.outputs[0]].dtype == "uint8"
     with pytest.raises(EdgennError, match="nowhere"):
-        convert_in_child(tmp_path / "small.keras", pictures, keep_float=["nowhere"])
+        mixed_in_child(tmp_path / "small.keras", pictures, [["nowhere"]])

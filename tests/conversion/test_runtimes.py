@@ -128,7 +128,7 @@ def test_it_looks_beside_the_environment_that_edgenn_runs_in(
     place = tmp_path / ".venv-tflite-runtime" / "bin"
     place.mkdir(parents=True)
     (place / "python").write_text("")
-    assert runtimes._python() == (place / "python", "")
+    assert runtimes.python_with_tflite_runtime() == (place / "python", "")
 
 
 def test_requests_that_make_no_sense(model: ModelFile) -> None:

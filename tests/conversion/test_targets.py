@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import Builder
 
-from edgenn.conversion import converter, targets
+from edgenn.conversion import attempt, targets
 from edgenn.conversion.layer_names import keras_layers, name_layers
 from edgenn.conversion.quantize import Quantized
 from edgenn.conversion.targets import check, runtime_operators
@@ -327,6 +328,7 @@ def test_what_a_setting_mends_is_converted_again_with_it_and_told(tiny: ModelFil
     class Quantizer:
         """Gives a FULLY_CONNECTED that tflite-runtime lacks, unless Dense layers have one scale."""
 
+        say: Callable[[str], None]
         per_tensor_dense: bool = False
 
         def make(self, scheme: str) -> Quantized:
@@ -339,7 +341,7 @@ def test_what_a_setting_mends_is_converted_again_with_it_and_told(tiny: ModelFil
             return Quantized(bytes(builder.Output()), scheme)
 
     said: list[str] = []
-    made = converter._mended(Quantizer(), "int8", "pi", said.append)  # type: ignore[arg-type]
+    made = attempt.quantized(Quantizer(said.append), "int8", "pi")  # type: ignore[arg-type]
     assert targets.findings(flatbuffer.parse(made.content), made.content, "pi") == ()
     assert len(made.notes) == 1
     assert (
@@ -347,5 +349,6 @@ def test_what_a_setting_mends_is_converted_again_with_it_and_told(tiny: ModelFil
     )
     assert said == list(made.notes)
     # Nothing to mend, and what this setting has no part in: once is enough.
-    for quantizer, scheme in ((Quantizer(per_tensor_dense=True), "int8"), (Quantizer(), "float16")):
-        assert converter._mended(quantizer, scheme, "pi", said.append).notes == ()  # type: ignore[arg-type]
+    for one_scale, scheme in ((True, "int8"), (False, "float16")):
+        quantizer = Quantizer(said.append, one_scale)
+        assert attempt.quantized(quantizer, scheme, "pi").notes == ()  # type: ignore[arg-type]

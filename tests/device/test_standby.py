@@ -20,11 +20,12 @@ from stand_in_library import build
 
 from edgenn_device import golden, standby
 from edgenn_device.cameras import open_source
+from edgenn_device.card import Card
 from edgenn_device.classifier import Classifier
 from edgenn_device.delegate_process import DelegateFailed, DelegateProcess
 from edgenn_device.errors import EdgennError
 from edgenn_device.health import Health
-from edgenn_device.model_file import load
+from edgenn_device.model_file import ModelFile, attach, load
 from edgenn_device.pipeline import Pipeline
 from edgenn_device.standby import Standby, twin_of
 
@@ -325,6 +326,44 @@ def test_a_compiled_file_that_lost_its_labels_takes_those_of_its_twin(
     assert classifier.model.card == twin.card
     assert classifier.model.path.name == "garments_edgetpu.tflite"
     assert on_delegate(classifier)
+
+
+def bare(path: Path, model: ModelFile, card: Card | None = None) -> Path:
+    """The flatbuffer as a compiler writes it anew, and its labels; with a card, that behind it."""
+    path.write_bytes(model.content if card is None else attach(model.content, card))
+    return path
+
+
+@pytest.mark.parametrize("word", ["", "wrong"])
+def test_without_golden_outputs_the_twin_is_what_the_delegate_is_judged_by(
+    opened: Callable[..., Standby], tell: Callable[[str], None], tmp_path: Path, word: str
+) -> None:
+    """No card on either of the pair: four seeded inputs through the twin say what is right."""
+    given = load(GARMENTS)
+    (tmp_path / "labels.txt").write_text("\n".join(given.labels) + "\n")
+    bare(tmp_path / "garments.tflite", given)
+    tell(word)
+    classifier = opened(
+        bare(tmp_path / "garments_edgetpu.tflite", given), labels=tmp_path / "labels.txt", health=Health("porch")
+    )
+    assert classifier.model.card is None
+    assert on_delegate(classifier) is (word == "")
+    # A delegate that computes something else never answers; what the twin does then nobody can confirm.
+    assert classifier.verify() is (True if word == "" else None)
+    tell("crash")
+    classifier.scores(golden.inputs(classifier.model.input)[0])
+    assert classifier.verify() is None
+
+
+@pytest.mark.parametrize("which", ["garments.tflite", "garments_edgetpu.tflite"])
+def test_golden_outputs_on_either_card_count(opened: Callable[..., Standby], tmp_path: Path, which: str) -> None:
+    given = load(GARMENTS)
+    assert given.card is not None
+    kernels = [key for key in given.card.golden if key != "runtime"]
+    wrong = {key: [[(value + 9) % 256 for value in row] for row in given.card.golden[key]] for key in kernels}
+    for name in ("garments.tflite", "garments_edgetpu.tflite"):
+        bare(tmp_path / name, given, replace(given.card, golden=wrong if name == which else {}))
+    assert opened(tmp_path / "garments_edgetpu.tflite").verify() is False
 
 
 def test_a_child_that_refuses_says_why_in_one_line() -> None:

@@ -78,6 +78,14 @@ def ranking(
       float is spared the rounding of its kernel; that of the tensor it gives only if the layers that read it are kept
       in float too (`readers`).
     """
+    found = by_layer(aware, model, pictures, progress=progress)
+    return sorted(((name, noise.ratio) for name, noise in found.items()), key=lambda row: row[1])
+
+
+def by_layer(
+    aware: Any, model: Any, pictures: NDArray[np.uint8], *, progress: Progress | None = None
+) -> dict[str, Noise]:
+    """What the rounding of each layer of a float network alone does to its scores; arguments as for `ranking`."""
     network = steps_of(aware)
     rounded = {
         layer.name: [layer.rounded_kernel().numpy(), layer.get_weights()[1]]
@@ -90,7 +98,7 @@ def ranking(
         sum_ = total.setdefault(name_in_run(name, names), Noise(noise.signal))
         sum_.weights += noise.weights
         sum_.activation += noise.activation
-    return sorted(((name, noise.ratio) for name, noise in total.items()), key=lambda row: row[1])
+    return total
 
 
 def name_in_run(layer: str, names: Collection[str]) -> str:

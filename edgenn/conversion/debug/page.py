@@ -47,7 +47,7 @@ def _answer(diagnosis: Diagnosis) -> report.Section:
     tiles = [
         report.Tile("float", report.percent(diagnosis.float_accuracy), f"on {diagnosis.pictures} photos"),
         report.Tile(
-            "int8", report.percent(diagnosis.int8_accuracy), f"{-100 * lost:+.1f} points, p = {diagnosis.p_value:.2g}"
+            "int8", report.percent(diagnosis.int8_accuracy), f"{-100 * lost:+z.1f} points, p = {diagnosis.p_value:.2g}"
         ),
         report.Tile("agreement", report.percent(diagnosis.agreement), f"{len(diagnosis.flips)} photos flipped"),
     ]
