@@ -5,12 +5,14 @@ EDGENN := $(VENV)/bin/edgenn
 RUNTIME_VENV := .venv-tflite-runtime
 MEDIAPIPE_VENV := .venv-mediapipe
 
-.PHONY: help install demo test test-slow check clean
+.PHONY: help install demo test test-slow test-arm docs check clean
 help:
 	@echo "make install    .venv with every extra; .venv/bin/edgenn is the command"
 	@echo "make demo       the whole road on drawn garments: train, quantize, classify a video, report.html"
 	@echo "make test       the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-arm   deployment to an emulated Raspberry Pi (root)"
+	@echo "make docs       the documentation as pages, in site/"
 	@echo "make check      ruff, mypy, import contract"
 
 install: $(VENV)/.installed
@@ -49,6 +51,12 @@ test: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
 test-slow: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow
 
+test-arm: install $(RUNTIME_VENV)/.installed
+	$(VENV)/bin/python -m pytest -m arm tests/deployment
+
+docs: install
+	$(VENV)/bin/mkdocs build --strict --quiet
+
 check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -56,4 +64,4 @@ check: install
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) $(RUNTIME_VENV) $(MEDIAPIPE_VENV) demo dist
+	rm -rf $(VENV) $(RUNTIME_VENV) $(MEDIAPIPE_VENV) demo dist site

@@ -12,7 +12,13 @@ function that needs it is called, so the same distribution serves a Pi that has 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .conversion.converter import convert
+    from .evaluation.evaluate import evaluate
+    from .tagging.engine import tag
+    from .training.trainer import train
 
 __version__ = "0.1.0"
 __all__ = ["convert", "evaluate", "tag", "train"]

@@ -11,7 +11,12 @@ runtime is loaded on first use.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .card import Card, InputSpec
+    from .classifier import Classification, Classifier
+    from .errors import EdgennError
 
 __all__ = ["Card", "Classification", "Classifier", "EdgennError", "InputSpec"]
 

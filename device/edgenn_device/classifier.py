@@ -42,7 +42,10 @@ class Classifier:
     Args:
       model: path of a .tflite, or one already loaded.
       labels: a file with one label a line, for a model that carries none.
-      runtime, threads, kernels, delegate: as for `Interpreter`. `standby` has a classifier that outlives its delegate.
+      runtime: as for `Interpreter`.
+      threads: as for `Interpreter`.
+      kernels: as for `Interpreter`.
+      delegate: as for `Interpreter`. `standby` has a classifier that outlives its delegate.
 
     Raises:
       EdgennError: the file is not a usable model, no runtime here can execute it, or the delegate cannot be used.

@@ -31,6 +31,14 @@ VERBS = {
     "tag": "Label a catalogue of pictures.",
     "serve": "Answer pictures over HTTP: JSON, and the Open Inference Protocol.",
     "profile": "Where the time goes: latency, memory, stages, operators.",
+    "deploy": "Bring a model to devices; one that does not work there takes itself back.",
+    "rollback": "Go back to the release before.",
+    "releases": "What was deployed to devices, and what became of it.",
+    "undeploy": "Take edgenn off devices again; what they have recorded stays.",
+    "status": "How devices are: release, health, speed, temperature, label now.",
+    "logs": "What devices write in their journal.",
+    "image": "Make a new SD card come up as a working device.",
+    "sign": "Sign a model for devices that accept signed ones alone.",
     "doctor": "What this machine can and cannot do, and the line to type to mend it.",
 }
 

@@ -1,4 +1,4 @@
-"""`edgenn collect`: pictures of one class from a camera, for the next training."""
+"""`edgenn collect`: pictures for the next training, of one class from a camera, or those that devices have kept."""
 
 from __future__ import annotations
 
@@ -18,28 +18,61 @@ if TYPE_CHECKING:
 
 @click.command(
     "collect",
-    short_help="Take pictures of one class from a camera, for training.",
-    epilog="Example: edgenn collect --source 0 --label shirt --out photos --count 50",
+    short_help="Take pictures of one class from a camera, or bring home what devices kept.",
+    epilog="Example: edgenn collect --source 0 --label shirt --out photos --count 50; "
+    "edgenn collect --from pi@porch.local --out unsure",
 )
+@click.argument("more", metavar="[HOST]...", nargs=-1)
+@click.option(
+    "--from",
+    "devices",
+    multiple=True,
+    metavar="HOST...",
+    help="Bring home the frames of which these devices were unsure: [user@]host[:port], or names of --inventory.",
+)
+@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@click.option("--remove", is_flag=True, help="With --from: remove from the device what has come home.")
 @click.option(
     "--source",
-    required=True,
     metavar="SOURCE",
     help="picamera, 0 or /dev/video0, rtsp://…, http://… (MJPEG), a video file, a folder or glob of pictures, or "
     "synthetic.",
 )
-@click.option("--label", required=True, help="The class: the folder below DIR that the pictures go into.")
+@click.option("--label", help="The class: the folder below DIR that the pictures go into.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="What `edgenn train` reads.")
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Pictures.")
 @click.option(
     "--every", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="S", help="Seconds between two."
 )
 @click.option("--json", "as_json", is_flag=True, help="What was taken, as one JSON document.")
-def command(source: str, label: str, out: Path, count: int, every: float, as_json: bool) -> None:
+def command(
+    more: tuple[str, ...],
+    devices: tuple[str, ...],
+    inventory: Path | None,
+    remove: bool,
+    source: str | None,
+    label: str | None,
+    out: Path,
+    count: int,
+    every: float,
+    as_json: bool,
+) -> None:
     """Take N pictures of what SOURCE shows into DIR/LABEL: turn the thing, move it, change the light.
 
     A picture that looks like one that is there already is left out. Ctrl-C ends it; what was taken stays.
+
+    With --from, bring the frames that devices have kept (keep-uncertain in run.toml) to DIR/unlabelled, and those that
+    were labelled there to DIR/LABEL. None comes twice; the same command goes on where it was.
     """
+    if devices or inventory is not None:
+        if source is not None or label is not None:
+            raise click.UsageError("--from brings frames from devices: give neither --source nor --label")
+        _from_devices((*devices, *more), inventory, remove, out, as_json)
+        return
+    if more or remove:
+        raise click.UsageError("HOST and --remove belong to --from HOST")
+    if source is None or label is None:
+        raise click.UsageError("give --source and --label, or --from HOST")
     from edgenn_device.cameras import open_source
     from edgenn_device.collect import collect
 
@@ -64,6 +97,33 @@ def command(source: str, label: str, out: Path, count: int, every: float, as_jso
         raise AnswerIsNo(
             f"{collected.pictures} of {count} pictures taken: nothing has moved before the camera for a minute"
         )
+
+
+def _from_devices(names: tuple[str, ...], inventory: Path | None, remove: bool, out: Path, as_json: bool) -> None:
+    from edgenn.deployment.frames import bring
+    from edgenn.deployment.hosts import chosen
+
+    terminal = sys.stderr.isatty()
+
+    def told(host: str, done: int, total: int) -> None:
+        if terminal:
+            click.echo(f"\r\x1b[K{host}: {done} of {total}", nl=False, err=True)
+
+    brought = bring(chosen(names, inventory), out, remove=remove, told=told)
+    if terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+    if as_json:
+        click.echo(json.dumps({"folder": str(out), "devices": [vars(one) for one in brought]}))
+    else:
+        width = max(len(one.host) for one in brought)
+        for one in brought:
+            parts = [f"{one.frames} new"]
+            parts += [f"{number} {word}" for word in ("known", "refused", "removed") if (number := getattr(one, word))]
+            click.echo(f"{one.host.ljust(width)}  {', '.join(parts)}{f'; {one.reason}' if one.reason else ''}")
+        click.echo(f"{sum(one.frames for one in brought)} frames: {click.format_filename(out)}")
+    unwell = [one.host for one in brought if not one.ok]
+    if unwell:
+        raise AnswerIsNo(f"not everything came from {', '.join(unwell)}")
 
 
 def _json(collected: Collected) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,8 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 @click.option(
     "--fail-over", multiple=True, metavar="p99=30ms", help="Exit 1 when invoke is slower; p50 … p99.9, mean, max."
 )
+@click.option("--on", metavar="HOST", help="Measure on that device, with its release: [user@]host[:port].")
+@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="HOST is a name of this inventory.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for pasting into an issue.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, with everything.")
 @click.option(
@@ -111,6 +114,8 @@ def command(
     save_device: Path | None,
     compare: tuple[Path, Path] | None,
     fail_over: tuple[str, ...],
+    on: str | None,
+    inventory: Path | None,
     as_markdown: bool,
     as_json: bool,
     out: tuple[Path, ...],
@@ -131,6 +136,13 @@ def command(
     for path in out:
         if path.suffix not in _SUFFIXES:
             raise click.UsageError(f"--out {path}: its suffix says what to write, one of {', '.join(_SUFFIXES)}")
+    if on is not None:
+        if compare or device is not None:
+            raise click.UsageError("--on measures models there: give neither --compare nor --device")
+        _profile_there(on, inventory, models, labels, timeline, save_device, as_json, as_markdown, out)
+        return
+    if inventory is not None:
+        raise click.UsageError("--inventory belongs to --on HOST")
     if compare and ".json" in (compare[0].suffix, compare[1].suffix):
         from edgenn_device.profiler import compare as comparing
 
@@ -200,6 +212,82 @@ def command(
     exceeded = limits.exceeded(measured, allowed)
     if exceeded:
         raise AnswerIsNo("; ".join(exceeded))
+
+
+def _profile_there(
+    on: str,
+    inventory: Path | None,
+    models: tuple[Path, ...],
+    labels: Path | None,
+    timeline: Path | None,
+    save_device: Path | None,
+    as_json: bool,
+    as_markdown: bool,
+    out: tuple[Path, ...],
+) -> None:
+    """The same on a device: what it writes there is written and printed here."""
+    from edgenn.deployment.hosts import chosen
+    from edgenn.deployment.remote import profile
+
+    hosts = chosen([on], inventory)
+    if len(hosts) != 1:
+        raise click.UsageError(f"--on measures on one device, and {on} is {len(hosts)}: name one")
+    # Everything of the command line that is neither a file of this machine nor about its output.
+    given = click.get_current_context()
+    passed = [
+        word
+        for option, name in _PASSED.items()
+        if given.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        for word in _as_typed(option, given.params[name])
+    ]
+    printed = ".json" if as_json else ".md" if as_markdown else ".txt"
+    wanted = {f"--out{suffix}": f"report{suffix}" for suffix in {printed, *(path.suffix for path in out)}}
+    more = {"--timeline": (timeline, "timeline.json"), "--save-device": (save_device, "device.toml")}
+    wanted |= {option: name for option, (path, name) in more.items() if path is not None}
+    person = sys.stderr.isatty()
+    if person:
+        _say(f"measuring on {on} ")
+    try:
+        profiled = profile(
+            hosts[0],
+            models,
+            passed,
+            wanted,
+            beside={"--labels": labels} if labels is not None else None,
+            width=_width(),
+        )
+    finally:
+        if person:
+            _say("")
+    for path, name in more.values():
+        if path is not None:
+            write_atomically(path, profiled.files[name])
+    texts = {name.removeprefix("report"): text.rstrip() for name, text in profiled.files.items() if "report" in name}
+    forms: dict[str, Callable[[], str]] = {suffix: partial(str, text) for suffix, text in texts.items()}
+    _finish(forms, as_json, as_markdown, out)
+    if profiled.refused:
+        raise AnswerIsNo(profiled.refused)
+
+
+# Options that mean the same on a device.
+_PASSED = {
+    "--seconds": "seconds",
+    "--runs": "runs",
+    "--mlperf": "mlperf",
+    "--threads": "threads",
+    "--runtime": "runtime",
+    "--kernels": "kernels",
+    "--source": "source",
+    "--fail-over": "fail_over",
+}
+
+
+def _as_typed(option: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [option] if value else []
+    if isinstance(value, tuple):
+        return [word for each in value for word in (option, str(each))]
+    return [option, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
 
 
 def _check(

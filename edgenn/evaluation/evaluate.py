@@ -143,14 +143,15 @@ def evaluate(
 
     Args:
       model: a run's folder, a .keras or a .tflite; or one that `opened` gave.
-      photos: PHOTOS/<class>/*, or PHOTOS/{train,validation,test}/<class>/*; classes are matched by name, and may be
-        fewer than the model knows.
+      photos: `PHOTOS/<class>/*`, or `PHOTOS/{train,validation,test}/<class>/*`; classes are matched by name, and may
+        be fewer than the model knows.
       split: "train", "validation", "test" or "all". None takes the test photos; where there are none the validation
         photos, if these are in a folder or the photos are those the model was trained on; else all.
       labels: a file with one label a line, for a model that carries none.
       classes: the folders to use; None takes all.
       progress: called with (pictures done, pictures in all).
-      runtime, threads: for a .tflite, as `edgenn_device.Interpreter` takes them.
+      runtime: for a .tflite, as `edgenn_device.interpreter.Interpreter` takes it.
+      threads: the same.
 
     Raises:
       EdgennError: the model or the photos cannot be read, the split is not there, or a folder is none of the model's

@@ -11,7 +11,11 @@ The road through this room: `listing` names the pictures, `engine` spreads them 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import tag
+    from .records import Tagged
 
 __all__ = ["Tagged", "tag"]
 

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .recipe import Augmentation, Recipe
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .trainer import train
 
 __all__ = ["Augmentation", "Recipe", "Run", "train"]
 

@@ -49,7 +49,7 @@ def train(
     """Train a network on labelled photos.
 
     Args:
-      photos: PHOTOS/<class>/*.jpg, or PHOTOS/{train,validation,test}/<class>/*.jpg.
+      photos: `PHOTOS/<class>/*.jpg`, or `PHOTOS/{train,validation,test}/<class>/*.jpg`.
       out: folder of the run; must not exist yet, unless `overwrite` or `resume`.
       recipe: the settings; the default recipe if None, that of the unfinished run if `resume`.
       overwrite: replace an earlier run at `out`, when the new one is complete.

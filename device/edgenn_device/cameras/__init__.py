@@ -39,7 +39,8 @@ def open_source(
       spec: "picamera", "0" or "/dev/video0", "rtsp://…", "http(s)://…", a video file, a picture, a folder or glob of
         pictures, "synthetic", or what an installed package adds.
       fast: a video file (or synthetic) gives every frame as fast as possible, and not at its own pace.
-      width, height: pixels to ask a V4L2 camera, picamera or synthetic for; both or none.
+      width: pixels to ask a V4L2 camera, picamera or synthetic for.
+      height: the same; both or none.
       exposure: seconds, of a V4L2 camera or picamera.
       view: region, rotation and flip; what the source does not do itself is in its own `view`.
       input: what the network takes; sources that scale in hardware or draw to size use it.

@@ -1,0 +1,44 @@
+"""`edgenn rollback`: the release before, on devices that have one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from edgenn_device.errors import AnswerIsNo
+
+
+@click.command(
+    "rollback",
+    short_help="Go back to the release before.",
+    epilog="Example: edgenn rollback pi@raspberrypi.local",
+)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@click.option("--to", metavar="RELEASE", help="One that `edgenn releases` shows.  [default: the last that worked]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(hosts: tuple[str, ...], inventory: Path | None, to: str | None, as_json: bool) -> None:
+    """Switch every HOST to the newest release before its current one that worked there.
+
+    Like a deploy it has to prove itself again, and a device where it does not stays with what it has.
+    """
+    from edgenn.deployment.hosts import chosen
+    from edgenn.deployment.releases import rollback
+
+    def told(name: str, step: str) -> None:
+        click.echo(f"{name}  {step}", err=True)
+
+    answers = rollback(chosen(hosts, inventory), to, told=told if sys.stderr.isatty() else lambda name, step: None)
+    if as_json:
+        said = [{"host": one.host, "ok": one.ok, "reason": one.reason, **one.said} for one in answers]
+        click.echo(json.dumps({"ok": all(one.ok for one in answers), "hosts": said}, indent=1))
+    else:
+        for one in answers:
+            done = f"{one.said.get('from')} → {one.said.get('release')}" if one.ok else one.reason
+            click.echo(f"{one.host}  {done}")
+    failed = sum(not one.ok for one in answers)
+    if failed:
+        raise AnswerIsNo(f"{failed} of {len(answers)} devices did not go back")
