@@ -22,7 +22,8 @@ from ..cameras.base import Frame, Image, Source
 if TYPE_CHECKING:
     from ..classifier import Classification
     from ..model_file import ModelFile
-    from ..pipeline import Classifies, Result
+    from ..pipeline import Result
+    from ..preparation import Classifies
 
 # A frame leaves about five spans of 200 bytes: the last minutes of a camera in 20 MB.
 _KEPT = 100_000
