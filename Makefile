@@ -4,14 +4,16 @@ VENV := .venv
 EDGENN := $(VENV)/bin/edgenn
 RUNTIME_VENV := .venv-tflite-runtime
 MEDIAPIPE_VENV := .venv-mediapipe
+LOWEST_VENV := .venv-lowest
 
-.PHONY: help install demo test test-slow test-arm docs check clean
+.PHONY: help install demo test test-slow test-arm test-lowest docs check clean
 help:
 	@echo "make install    .venv with every extra; .venv/bin/edgenn is the command"
 	@echo "make demo       the whole road on drawn garments: train, quantize, classify a video, report.html"
 	@echo "make test       the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-arm   deployment to an emulated Raspberry Pi (root)"
+	@echo "make test-lowest  the device's tests with the lowest versions of what it needs"
 	@echo "make docs       the documentation as pages, in site/"
 	@echo "make check      ruff, mypy, import contract"
 
@@ -54,8 +56,24 @@ test-slow: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
 test-arm: install $(RUNTIME_VENV)/.installed
 	$(VENV)/bin/python -m pytest -m arm tests/deployment
 
+# Material announces the end of MkDocs 1 unless told not to. The pages load nothing from another host.
 docs: install
-	$(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@! grep -rlE '<(script|link|img|iframe)[^>]+(src|href)="https?://' site --include=*.html
+
+# The device's tests with the lowest versions that pyproject.toml allows (Python 3.11). A small model is made beforehand,
+# since there is no TensorFlow in there.
+$(LOWEST_VENV)/.installed: pyproject.toml $(VENV)/.installed
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(VENV)/bin/python tools/lowest_versions.py device > $(LOWEST_VENV)/lowest.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST_VENV)/lowest.txt -e '.[device]' pytest hypothesis pillow jinja2 'cryptography==38.0.4'
+	rm -rf $(LOWEST_VENV)/tiny && mkdir $(LOWEST_VENV)/tiny
+	$(VENV)/bin/python -c "from pathlib import Path; from tests.conftest import make_tiny; make_tiny(Path('$(LOWEST_VENV)/tiny'))"
+	@touch $@
+
+# The schema's vocabulary is that of the newest LiteRT.
+test-lowest: $(LOWEST_VENV)/.installed
+	EDGENN_TEST_TINY=$(CURDIR)/$(LOWEST_VENV)/tiny $(LOWEST_VENV)/bin/python -m pytest tests/device --deselect tests/device/test_flatbuffer.py::test_vocabulary_is_that_of_the_schema
 
 check: install
 	$(VENV)/bin/ruff check .
@@ -64,4 +82,4 @@ check: install
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) $(RUNTIME_VENV) $(MEDIAPIPE_VENV) demo dist site
+	rm -rf $(VENV) $(RUNTIME_VENV) $(MEDIAPIPE_VENV) $(LOWEST_VENV) demo dist site

@@ -234,28 +234,6 @@ class Standby(Classifier):
             self._health.set("delegate", "ok" if state == "ok" else "degraded", reason)
 
 
-def open_classifier(
-    model: str | os.PathLike[str],
-    *,
-    delegate: str = delegates.CPU,
-    labels: str | os.PathLike[str] | None = None,
-    runtime: str = "auto",
-    threads: int | None = None,
-    kernels: Kernels = "default",
-    health: Health | None = None,
-) -> Classifier:
-    """A `Classifier` on the CPU, or a `Standby` for any other delegate. Close either.
-
-    Raises:
-      EdgennError: as they do.
-    """
-    if delegate == delegates.CPU:
-        return Classifier(model, labels=labels, runtime=runtime, threads=threads, kernels=kernels)
-    return Standby(
-        model, delegate=delegate, labels=labels, runtime=runtime, threads=threads, kernels=kernels, health=health
-    )
-
-
 def twin_of(path: Path) -> Path:
     """X.tflite for X_edgetpu.tflite, as edgetpu_compiler names its output; any other path itself."""
     stem = path.stem

@@ -29,8 +29,9 @@ _MODULES = (
     "releases",
     "release_install",
     "release_facts",
+    "release_command",
 )
-_MAIN = "import sys\nfrom edgenn_device.releases import main\nsys.exit(main())\n"
+_MAIN = "import sys\nfrom edgenn_device.release_command import main\nsys.exit(main())\n"
 # Zip knows no earlier time; always the same one, so that the same code is the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 # Where it stays on the device.
@@ -43,7 +44,7 @@ _PATIENCE = 3600.0
 
 @functools.cache
 def tool() -> bytes:
-    """`python3 -I releases.pyz VERB`: see edgenn_device.releases."""
+    """`python3 -I releases.pyz VERB`: see edgenn_device.release_command."""
     place = Path(edgenn_device.__file__).parent
     contents = {"__main__.py": _MAIN, "edgenn_device/__init__.py": ""}
     contents.update({f"edgenn_device/{name}.py": (place / f"{name}.py").read_text() for name in _MODULES})

@@ -1,0 +1,1 @@
+"""A camera and a sink that `pip install` adds to edgenn."""
