@@ -216,6 +216,8 @@ def test_power_lost_in_the_middle(pi: Deployer, start_devices: Callable[..., lis
     assert "interrupted before it was proved" in by_id[newer]["reason"]
     assert pi.run("test -e /opt/edgenn/switching.json || echo gone").strip() == "gone"
     pi.run(f"sudo rm -r /opt/edgenn/releases/{newer}")
+    pi.run("sudo systemctl start edgenn")  # returns when it is ready, that is with the first frame
+    assert pi.health["state"] == "ok"
 
 
 @pytest.mark.parametrize(
