@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-# The same arithmetic on every machine: whether training may round to bfloat16 depends on the processor otherwise.
-os.environ.setdefault("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT")
 
 CLASSES = ("circle", "cross", "square")
 

@@ -67,7 +67,7 @@ def command(
 
     HOST is [user@]host[:port], or with --inventory the name of a host or group; none means all of the inventory. A
     device takes the release back when its golden vectors do not match, no frame is classified or health is not ok
-    within a time. What is there already is not sent again, and a new model alone is taken without a gap.
+    within a time. What is there already is not sent again, and a new model alone is taken without a restart.
     """
     from edgenn.deployment.deploy import deploy
     from edgenn.deployment.hosts import chosen

@@ -6,7 +6,6 @@ whose layers compute in float16 over the same float32 weights (Micikevicius et a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,24 +14,6 @@ from edgenn.extras import require
 # The first generation of NVIDIA GPUs with tensor cores: compute capability 7.0 (Volta). Processors without them, CPUs
 # among them, are slower in float16 than in float32.
 _TENSOR_CORES = (7, 0)
-
-
-# oneDNN, which computes TensorFlow's convolutions on x86 and ARM, reads this when it computes for the first time:
-# https://uxlfoundation.github.io/oneDNN/dev_guide_attributes_fpmath_mode.html
-_ONEDNN_MODE = "ONEDNN_DEFAULT_FPMATH_MODE"
-
-
-def allow_bfloat16(precision: str) -> None:
-    """Let convolutions round their factors to bfloat16 where the processor multiplies those (AMX, AVX-512 BF16, ARM).
-
-    Sums, weights and everything else stay float32; other processors ignore it. Has an effect only before TensorFlow
-    computes anything in this process, and on its children; whoever has set the variable keeps what they set.
-
-    Args:
-      precision: "auto", "float32" or "mixed" (see `Recipe`); nothing is rounded in float32.
-    """
-    if precision != "float32":
-        os.environ.setdefault(_ONEDNN_MODE, "BF16")
 
 
 def computing_copy(model: Any, precision: str) -> tuple[Any, Callable[[], None]]:

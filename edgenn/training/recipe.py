@@ -112,7 +112,7 @@ class Recipe:
       distill_weight: share of the teacher in the loss; the labels have the rest.
       distill_temperature: by which the logits of both are divided before they are compared.
       precision: "float32"; "mixed" computes in float16 and keeps weights in float32; "auto" is mixed on GPUs with
-        tensor cores. Both but the first let a processor that can multiply bfloat16 inside convolutions.
+        tensor cores.
       seed: of the starting weights, the order of photos and the augmentation.
       augmentation: how photos are varied.
     """

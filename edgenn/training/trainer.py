@@ -27,7 +27,6 @@ from . import distill, distribute, finish
 from .checkpoint import Checkpoint
 from .fit import Epoch, fit, predict
 from .photos import PhotoFeed, photo_feed
-from .precision import allow_bfloat16
 from .recipe import Recipe
 from .report import write as write_report
 from .run import Run
@@ -72,7 +71,6 @@ def train(
     started = time.perf_counter()
     target, watcher = finish.usable(Path(out), overwrite, resume), watcher or Watcher()
     recipe, fingerprint = _settings(target, recipe, changes, resume)
-    allow_bfloat16(recipe.precision)
     strategy = distribute.strategy()
     dataset = data.scan(photos, recipe.classes or None)
     if resume and dataset.fingerprint != fingerprint:

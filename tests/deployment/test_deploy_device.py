@@ -88,13 +88,13 @@ def test_a_second_deploy_does_nothing_and_says_so(pi: Deployer) -> None:
     )
 
 
-def test_a_new_model_alone_is_sent_alone_and_taken_without_a_gap(pi: Deployer) -> None:
+def test_a_new_model_alone_is_sent_alone_and_taken_without_a_restart(pi: Deployer) -> None:
     process = pi.run("systemctl show edgenn -p MainPID")
     done = pi.deploy(pi.other)
     assert (done.ok, done.changed) == (True, "model")
     assert pi.other.stat().st_size <= done.sent < pi.other.stat().st_size + 20_000
     assert pi.run("systemctl show edgenn -p MainPID") == process
-    # By the service's own frames: every one is numbered, and none is missing.
+    # The same process goes on counting: no frame is answered twice, none out of order.
     frames = [json.loads(line) for line in pi.run(f"sudo tail -n 200 {FRAMES}").splitlines()]
     numbers = [frame["frame"] for frame in frames if "frame" in frame]
     assert len(numbers) > 10
