@@ -88,9 +88,9 @@ def _cells(row: Status) -> tuple[str, ...]:
     return (
         row.host,
         row.state,
-        row.release or "-",
-        "-" if row.fps is None else f"{row.fps:.1f}",
-        "-" if row.p90_ms is None else f"{row.p90_ms:.1f} ms",
-        "-" if row.temperature_c is None else f"{row.temperature_c:.0f} °C",
-        "-" if row.label is None else f"{row.label[:30]}{sure}",
+        row.release or "–",
+        "–" if row.fps is None else f"{row.fps:.1f}",
+        "–" if row.p90_ms is None else f"{row.p90_ms:.1f} ms",
+        "–" if row.temperature_c is None else f"{row.temperature_c:.0f} °C",
+        "–" if row.label is None else f"{row.label[:30]}{sure}",
     )
