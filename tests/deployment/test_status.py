@@ -178,7 +178,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         "HOST  STATE        RELEASE                    FPS      P90   TEMP  LABEL",
         "e     failed       20261122-153012-3f2a9c1b   0.0  14.2 ms  61 °C  coat 93%",
         "      source: camera 0 is gone, trying again",
-        "c     unreachable  -                            -        -      -  -",
+        "c     unreachable  –                            –        –      –  –",
         "      c cannot be reached: No route to host",
         "b     degraded     20261122-153012-3f2a9c1b  29.8  14.2 ms  61 °C  coat 93%",
         "      sink:mqtt: broker away",
