@@ -183,7 +183,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         "b     degraded     20261122-153012-3f2a9c1b  29.8  14.2 ms  61 °C  coat 93%",
         "      sink:mqtt: broker away",
         "a     ok           20261122-153012-3f2a9c1b  29.8  14.2 ms  61 °C  coat 93%",
-        "d     ok           20261101-090000-00000000  29.8  14.2 ms  84 °C  -",
+        "d     ok           20261101-090000-00000000  29.8  14.2 ms  84 °C  –",
         "",
         summary(status.status([host(name) for name in answers], asking(answers))),
     ]
