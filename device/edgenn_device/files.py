@@ -1,4 +1,4 @@
-"""Files are written beside their place and renamed into it, so that no reader ever sees half of one."""
+"""Files are written beside their place and renamed into it, so that no reader sees half of one; TOML is read here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import EdgennError
 
@@ -90,3 +91,20 @@ def _explain(error: OSError, target: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{target} cannot be written ({error.strerror}): choose another place with --out"
     return f"{target} cannot be written: {error.strerror or error}"
+
+
+def read_toml(path: str | os.PathLike[str], what: str = "") -> dict[str, Any]:
+    """A TOML file; `what` says in front of its name what it is, where that does not go without saying.
+
+    Raises:
+      EdgennError: it cannot be read, or is not TOML.
+    """
+    import tomllib
+
+    name = f"{what} {path}".lstrip()
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgennError(f"{name} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # of TOML and of UTF-8
+        raise EdgennError(f"{name} is not TOML: {error}") from None

@@ -139,14 +139,9 @@ class Options:
         Raises:
           EdgennError: the file cannot be read or is no TOML, or as `of`.
         """
-        import tomllib
+        from .files import read_toml
 
-        try:
-            read = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise EdgennError(f"{path} cannot be read: {error.strerror or error}") from None
-        except ValueError as error:  # of TOML and of UTF-8
-            raise EdgennError(f"{path} is not TOML: {error}") from None
+        read = read_toml(path)
         read = {key.replace("-", "_"): value for key, value in read.items()}
         held = {key: value for key, value in (given or {}).items() if value is not None}
         return cls.of({**read, **held}, str(path))

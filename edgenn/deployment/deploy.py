@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgenn_device.errors import EdgennError
+from edgenn_device.files import read_toml
 from edgenn_device.releases import WITHIN
 
 from . import rollout
@@ -229,14 +229,7 @@ def _wanted(
     from edgenn_device import model_file
     from edgenn_device.standby import twin_of
 
-    options = None
-    if config is not None:
-        try:
-            options = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise EdgennError(f"{config} cannot be read: {error.strerror or error}") from None
-        except ValueError as error:  # of TOML and of UTF-8
-            raise EdgennError(f"{config} is not TOML: {error}") from None
+    options = None if config is None else read_toml(config)
     # What is damaged here is not carried anywhere. A compiled file may have left its labels to its twin.
     twin = twin_of(model)
     model_file.load(twin if twin.exists() else model)

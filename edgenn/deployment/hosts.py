@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from edgenn_device.errors import EdgennError
+from edgenn_device.files import read_toml
 from edgenn_device.options import Options
 
 # How one gets there. Everything else in the inventory is a key of run.toml.
@@ -101,12 +101,7 @@ def inventory(path: str | os.PathLike[str], group: str | None = None) -> list[Ho
       EdgennError: the file cannot be read, has an unknown key or a value that cannot be, names a device twice, or has
         no such group.
     """
-    try:
-        read = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EdgennError(f"inventory {path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # of TOML and of UTF-8
-        raise EdgennError(f"inventory {path} is not TOML: {error}") from None
+    read = read_toml(path, "inventory")
     _known(read, ("defaults", "groups", "hosts"), str(path))
     sections = {key: _table(read.get(key, {}), f"{path}: [{key}]") for key in ("defaults", "groups", "hosts")}
     groups = {name: _table(said, f"{path}: [groups.{name}]") for name, said in sections["groups"].items()}
