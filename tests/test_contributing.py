@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -13,7 +14,7 @@ from types import ModuleType
 import grimp
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from edgenn import networks
 from edgenn.cli import cli
@@ -61,19 +62,48 @@ def test_the_network_is_built_under_its_name(tmp_path: Path, monkeypatch: pytest
     assert networks.network("tiny_cnn").cut() in networks.cut_points(model)
 
 
-def test_the_target_judges_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = placed("edgenn/conversion/target_micro.py", "edgenn.conversion.target_micro", tmp_path, monkeypatch)
-    monkeypatch.setitem(targets.TARGETS, "micro", made.findings)
+@pytest.fixture
+def micro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The page's target, put in its place."""
+    name = "edgenn.conversion.targets.micro"
+    monkeypatch.setattr(targets, "TARGETS", (*targets.TARGETS, "micro"))
+    return placed("edgenn/conversion/targets/micro.py", name, tmp_path, monkeypatch)
+
+
+def test_the_target_judges_models(micro: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_file.load(MODEL)
     assert targets.check(model, "micro").ok
-    monkeypatch.setattr(made, "FLASH", 1 << 10)
-    monkeypatch.setattr(made, "OPERATORS", frozenset({"CONV_2D"}))
+    monkeypatch.setattr(micro, "FLASH", 1 << 10)
+    monkeypatch.setattr(micro, "OPERATORS", frozenset({"CONV_2D"}))
     refused = targets.check(model, "micro")
     assert not refused.ok
     assert any("train a narrower network" in reason for reason in refused.reasons)
     assert any("has no SOFTMAX" in reason for reason in refused.reasons)
     shown = CliRunner().invoke(cli, ["inspect", str(MODEL)], standalone_mode=False)
     assert re.search(r"^micro\s+no", shown.output, re.MULTILINE)
+
+
+def test_models_are_converted_for_the_target(
+    micro: ModuleType, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its choices are read from the targets when the verb is loaded.
+    monkeypatch.delitem(sys.modules, "edgenn.cli.convert", raising=False)
+
+    def convert(out: str, *options: str) -> Result:
+        where = ["--target", "micro", "--out", str(tmp_path / out), "--max-drop", "100", "--json"]
+        return CliRunner().invoke(cli, ["convert", str(tiny / "run"), *where, *options])
+
+    made = json.loads(convert("good.tflite").stdout)
+    assert made["passed"]
+    assert made["target"] == "micro"
+    # The runtimes that it names, and no other.
+    assert {ran["name"].split()[0] for ran in made["runtimes"]} == {"ai-edge-litert"}
+    mixed = convert("mixed.tflite", "--quantization", "mixed")
+    assert str(mixed.exception) == "the board computes in int8 only: --quantization mixed is not for --target micro"
+    monkeypatch.setattr(micro, "OPERATORS", frozenset({"CONV_2D"}))
+    refused = json.loads(convert("bad.tflite").stdout)
+    assert not refused["passed"]
+    assert any("The board has no SOFTMAX" in reason for reason in refused["reasons"])
 
 
 def test_the_board_is_estimated_for(tmp_path: Path) -> None:

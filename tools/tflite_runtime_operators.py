@@ -1,4 +1,4 @@
-"""Measures which operators tflite-runtime has, and writes edgenn/conversion/tflite_runtime_2_14.json.
+"""Measures which operators tflite-runtime has, and writes edgenn/conversion/targets/tflite_runtime_2_14.json.
 
 A runtime looks up every operator code of a model, by name and version, when its interpreter is made, and whether or
 not the graph uses it. So each question is a model without operators and with one operator code; nothing is run.
@@ -20,7 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgenn_device.operators import CUSTOM, OPERATORS
 
-DATA = Path(__file__).parents[1] / "edgenn" / "conversion" / "tflite_runtime_2_14.json"
+DATA = Path(__file__).parents[1] / "edgenn" / "conversion" / "targets" / "tflite_runtime_2_14.json"
 VERSION = "2.14.0"
 HIGHEST = 24  # the highest version of any operator in 2026 is 14 (FULLY_CONNECTED)
 

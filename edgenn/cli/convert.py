@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgenn.extras import require
+from edgenn.conversion.targets import TARGETS
+from edgenn.extras import check_installed
+
+from . import options as shared
 
 if TYPE_CHECKING:
     from edgenn.conversion.runtimes import Ran
@@ -35,9 +38,7 @@ Examples:
     "mixed: int8 with as few layers in float as pass (for pi); auto: the first of these that passes; float16 and "
     "dynamic: weights only.",
 )
-@click.option(
-    "--target", type=click.Choice(["pi", "coral"]), default="pi", show_default=True, help="What it will run on."
-)
+@click.option("--target", type=click.Choice(TARGETS), default="pi", show_default=True, help="What it will run on.")
 @click.option(
     "--io",
     type=click.Choice(["uint8", "int8"]),
@@ -52,26 +53,40 @@ Examples:
     show_default=True,
     help="How the ends of activations are chosen.",
 )
-@click.option("--keep-float", multiple=True, metavar="LAYER", help="A layer not to quantize; may be given repeatedly.")
+@click.option("--keep-float", multiple=True, metavar="LAYER", help="A layer not to quantize; repeatable.")
 @click.option(
-    "--epochs", type=click.IntRange(min=1), default=3, show_default=True, help="Of quantization-aware training."
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="Of quantization-aware training.",
 )
 @click.option(
     "--photos",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     help="Where the photos are now, if they were moved; a model without a run needs them.",
 )
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="For a model without a run: its labels, one a line.  [default: the class folders of --photos, sorted]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The .tflite to write.  [default: RUN/model.tflite]")
 @click.option(
-    "--max-drop", type=float, default=1.0, show_default=True, help="Points of validation accuracy that int8 may cost."
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="The .tflite to write.  [default: RUN/model.tflite]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file at --out.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    default=1,
+    show_default=True,
+    help="Of validation accuracy that int8 may cost.",
+)
+@shared.overwrite
+@shared.as_json
 def command(run: Path, as_json: bool, **options: object) -> None:
     """Quantize the model of RUN and check it against the float model.
 
@@ -79,7 +94,7 @@ def command(run: Path, as_json: bool, **options: object) -> None:
 
     Exit status 1 if it fails the check; the file is then kept as *.rejected.tflite.
     """
-    require("tensorflow")
+    check_installed("tensorflow")
     from edgenn.conversion.converter import check_passed, convert
 
     result = convert(run, progress=lambda line: click.echo(line, err=True), **options)  # type: ignore[arg-type]

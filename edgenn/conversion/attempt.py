@@ -79,7 +79,7 @@ class Attempts:
     def _tried(self, scheme: Scheme) -> Attempt:
         made = quantized(self.quantizer, scheme, self.target)
         examined = None
-        if self.target == "coral" and scheme in FULL_INTEGER:
+        if targets.target(self.target).compiled and scheme in FULL_INTEGER:
             self.quantizer.say(
                 "compiling for the Edge TPU"
                 if edgetpu_compiler.find()
@@ -187,9 +187,11 @@ def quantizer_for(
         model=original.model,
         calibration=calibration.tensors,
         validation=validation.tensors[:CALIBRATION_PICTURES],
-        train=lambda aware: qat.train(aware, original.input, original.recipe, original.dataset, epochs, say),
+        train=lambda aware: qat.train(
+            aware, original.model, original.input, original.recipe, original.dataset, epochs, say
+        ),
         io=io,
-        per_tensor_dense=target == "coral",
+        per_tensor_dense=targets.target(target).one_scale_for_dense,
         ranges=ranges,
         keep_float=keep_float,
         simulated=original.simulated,

@@ -19,7 +19,7 @@ from edgenn_device import golden, model_file
 from edgenn_device.errors import AnswerIsNo, EdgennError
 from edgenn_device.files import write_atomically
 
-from . import attempt, edgetpu, gate, interchange, metadata, qat
+from . import attempt, edgetpu, gate, interchange, metadata, qat, targets
 from .attempt import Attempt
 from .fake_quant.ranges import Method
 from .interchange import Original
@@ -102,16 +102,17 @@ def convert(
     Args:
       run: a run, or its folder; or a .keras, an .h5 or the folder of a SavedModel (`interchange`).
       quantization: "int8" (post-training, full integer), "equalized" (that, channels evened out first), "qat"
-        (quantization-aware training), "mixed" (int8 with as few layers in float as pass the gate; not for "coral"),
-        "auto" (the first of these that passes the gate), "float16" or "dynamic" (weights only), or "float32".
-      target: "pi" or "coral".
+        (quantization-aware training), "mixed" (int8 with as few layers in float as pass the gate; for targets that
+        have float), "auto" (the first of these that passes the gate), "float16" or "dynamic" (weights only), or
+        "float32".
+      target: the name of one (`targets`).
       io: element type at both ends of a full integer model.
       photos: where the photos are now, if not where they were in training; a model without a run needs them.
       labels: for a model without a run: a file with one label a line, if not the names of the photos' class folders.
       out: path of the .tflite; RUN/model.tflite if None (model-float32.tflite for float32 and so on), or what stands
         beside a model without a run.
       ranges: how the ends of activations are chosen (`fake_quant.ranges.calibrate`).
-      keep_float: names of layers that are not quantized, with "int8"; not for "coral".
+      keep_float: names of layers that are not quantized, with "int8"; for targets that have float.
       epochs: of quantization-aware training.
       max_drop: points of validation accuracy that the file may cost.
       overwrite: replace a file at `out`.
@@ -127,15 +128,16 @@ def convert(
     say = progress or (lambda line: None)
     if out is not None:
         _check_place(Path(out), overwrite)  # before the photos are read
-    if (keep_float or quantization == "mixed") and target == "coral":
+    wanted = targets.target(target)
+    if (keep_float or quantization == "mixed") and wanted.int8_only:
         asked = "--keep-float" if keep_float else "--quantization mixed"
-        raise EdgennError(f"the Edge TPU computes in int8 only: {asked} is not for --target coral")
+        raise EdgennError(f"{wanted.computer} computes in int8 only: {asked} is not for --target {target}")
     if keep_float and quantization != "int8":
         raise EdgennError(f"layers are kept in float by --quantization int8 only, not {quantization}")
     with interchange.opened(run, photos, labels, say) as original:
         path = Path(out) if out is not None else _place(original, quantization)
         _check_place(path, overwrite)
-        if target == "coral":
+        if wanted.compiled:
             _check_place(edgetpu.beside(path), overwrite)
         if quantization in ("qat", "auto") and original.partial and not original.simulated:
             raise EdgennError("the photos show some of the classes only, and training would forget the others: not qat")
@@ -153,7 +155,7 @@ def convert(
         )
         judge = gate.Judge(original.model, validation.tensors, validation.labels, target, max_drop)
         found = attempt.first_that_passes(
-            _schemes(quantization, original, target), attempt.Attempts(original, path.stem, quantizer, judge, target)
+            _schemes(quantization, original, wanted), attempt.Attempts(original, path.stem, quantizer, judge, target)
         )
     return _written(original, path, found, time.perf_counter() - started)
 
@@ -220,12 +222,12 @@ def _written(original: Original, path: Path, found: Attempt, seconds: float) -> 
     )
 
 
-def _schemes(quantization: Quantization, original: Original, target: str) -> tuple[Scheme, ...]:
+def _schemes(quantization: Quantization, original: Original, target: targets.Target) -> tuple[Scheme, ...]:
     if quantization != "auto":
         return (quantization,)
     if original.simulated:
         return ("qat",)
-    return FULL_INTEGER if target == "coral" else LADDER
+    return FULL_INTEGER if target.int8_only else LADDER
 
 
 def _place(original: Original, quantization: Quantization) -> Path:

@@ -24,6 +24,7 @@ from edgenn_device.standby import COMPILED
 from . import metadata, targets
 from .edgetpu_compiler import COMPILER, Log, compile_file, find, how_to_get_the_compiler, parse
 from .layer_names import name_layers
+from .targets import coral
 
 _FOLLOWS = "More than one subgraph is not supported"
 # Boards whose descriptions the two times are worked out from.
@@ -240,7 +241,7 @@ def _compiled(graph: Graph, content: bytes, log: Log, layers: Sequence[str]) -> 
 
 def _mend(name: str, version: int, status: str) -> str:
     if "version" in status:
-        return targets.how_to_lower(name, version)
+        return coral.how_to_lower(name, version)
     return _STATUSES.get(status, targets.instead(name))
 
 
@@ -256,7 +257,7 @@ def _predicted(graph: Graph, content: bytes, layers: Sequence[str]) -> Report:
         on_cpu.append(OnCpu(graph.operators[index].name, names[index], why, mend, work[index].macs))
     indices = list(range(first, len(graph.operators)))
     size = sum(step.weights for index, step in enumerate(work) if index < first)
-    off_chip = max(0, size - targets.EDGETPU_PARAMETER_BYTES)
+    off_chip = max(0, size - coral.PARAMETER_BYTES)
     report = Report(
         compiler=None,
         content=None,

@@ -19,7 +19,7 @@ from edgenn_device import flatbuffer
 from edgenn_device.errors import EdgennError
 from edgenn_device.standby import COMPILED
 
-from . import targets
+from .targets import coral
 
 COMPILER = "edgetpu_compiler"
 # Seconds. The compiler gives up by itself after 180 (coral.ai, "Edge TPU compiler", --timeout_sec).
@@ -125,7 +125,7 @@ def _failure(log: str, status: int) -> str:
         found = re.search(pattern, log)
         if found:
             named = found.groups()
-            mend = targets.how_to_lower(named[0], int(named[1])) if len(named) > 1 else ""
+            mend = coral.how_to_lower(named[0], int(named[1])) if len(named) > 1 else ""
             return words.format(*(part.strip().rstrip(".") for part in named), mend=mend, again=_AGAIN)
     said = [line.strip() for line in log.splitlines() if line.strip()]
     return f"it ended with status {status} and wrote no file ({said[-1][:200] if said else 'it said nothing'})"

@@ -26,6 +26,7 @@ from edgenn_device.interpreter import Interpreter, Kernels, available_runtimes
 from edgenn_device.model_file import ModelFile
 
 from . import targets
+from .targets.pi import RUNTIME
 
 # Path of a Python that has tflite-runtime.
 VARIABLE = "EDGENN_TFLITE_RUNTIME"
@@ -80,21 +81,21 @@ class Ran:
 
 
 def run_in_each(model: ModelFile, target: str) -> tuple[Ran, ...]:
-    """Run a model on the golden inputs in each runtime of a target: both have LiteRT and tflite-runtime on the CPU.
+    """Run a model on the golden inputs in LiteRT, by which files are judged here, and in tflite-runtime if the target
+    names it.
 
     Args:
       model: a verified model with a card; golden vectors in it are not looked at but recorded anew.
-      target: "pi" or "coral" (whose file for the CPU this is).
+      target: the name of one (`targets`); of "coral" this is the file for the CPU.
 
     Raises:
       EdgennError: there is no such target, or the model has no card.
     """
-    if target not in targets.TARGETS:
-        raise EdgennError(f"no target {target!r}: choose one of {', '.join(targets.TARGETS)}")
+    wanted = targets.target(target)
     if model.card is None:
         raise EdgennError(f"{model.path} has no card to put golden vectors on: convert it with edgenn")
     here = tuple(_here(model, kernels) for kernels in ("default", "builtin"))
-    if not all(ran.ok for ran in here):
+    if "tflite-runtime" not in wanted.runtimes or not all(ran.ok for ran in here):
         return here
     return (*here, _in_tflite_runtime(model, replace(model.card, golden=golden.record(model))))
 
@@ -131,7 +132,7 @@ def _in_tflite_runtime(model: ModelFile, card: Card) -> Ran:
     except OSError as error:
         return _not_run(f"{python} cannot be run ({error.strerror})")
     if child.returncode < 0:
-        return Ran(targets.RUNTIME, False, f"crashes on it ({signal.Signals(-child.returncode).name})")
+        return Ran(RUNTIME, False, f"crashes on it ({signal.Signals(-child.returncode).name})")
     try:
         answer = json.loads(child.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -194,7 +195,7 @@ def _not_run(why: str) -> Ran:
         f"{place}/bin/pip install tflite-runtime==2.14.0 'numpy<2' opencv-python-headless click"
     )
     return Ran(
-        targets.RUNTIME,
+        RUNTIME,
         None,
         f"not run in it, only its operators and versions looked up in its table ({why}); to have it: {line}",
     )

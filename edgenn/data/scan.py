@@ -53,9 +53,9 @@ def scan(
 
     by_content = "validation" not in found.folders
     if by_content:
-        pictures = _split_by_content(found, pictures, for_training)
+        pictures = _split_by_content(found, pictures, problems, for_training)
     elif for_training:
-        _check_folders(found, pictures)
+        _check_folders(found, pictures, problems)
     splits: dict[str, tuple[Picture, ...]] = {
         name: tuple(sorted((picture for picture, split in pictures if split == name), key=_label_and_path))
         for name in ("train", "validation", "test")
@@ -86,7 +86,7 @@ def _audit(file: str) -> str | Problem:
 
 
 def _split_by_content(
-    found: Found, pictures: list[tuple[Picture, Split | None]], for_training: bool
+    found: Found, pictures: list[tuple[Picture, Split | None]], problems: Sequence[Problem], for_training: bool
 ) -> list[tuple[Picture, Split | None]]:
     """Give every picture outside of a test folder to train or validation.
 
@@ -101,8 +101,8 @@ def _split_by_content(
         if for_training and len(digests) < 2:
             count = ("no readable picture", "only one picture (copies of it not counted)")[len(digests)]
             raise EdgennError(
-                f"class {name!r} has {count}, and needs one to train on and one for validation: "
-                "add some, or leave the class out"
+                f"class {name!r} has {count}{_left_out(name, problems)}, and needs one to train on and one for "
+                "validation: add some, or leave the class out"
             )
     validation = validation_contents(digests for digests in contents.values() if digests)
     for name, digests in contents.items():
@@ -116,18 +116,29 @@ def _split_by_content(
     ]
 
 
-def _check_folders(found: Found, pictures: list[tuple[Picture, Split | None]]) -> None:
+def _check_folders(found: Found, pictures: list[tuple[Picture, Split | None]], problems: Sequence[Problem]) -> None:
     filled = {(picture.label, split) for picture, split in pictures}
     for label, name in enumerate(found.labels):
         if (label, "train") not in filled:
             where = found.folders["train"] / name
-            raise EdgennError(f"class {name!r} has no readable picture in {where}: add some, or leave the class out")
+            reason = _left_out(name, problems)
+            raise EdgennError(
+                f"class {name!r} has no readable picture in {where}{reason}: add some, or leave the class out"
+            )
         if (label, "validation") not in filled:
             where = found.folders["validation"] / name
             raise EdgennError(
-                f"class {name!r} has no readable picture in {where}: add some, or remove the validation folder "
-                "to have validation pictures chosen from train"
+                f"class {name!r} has no readable picture in {where}{_left_out(name, problems)}: add some, or remove "
+                "the validation folder to have validation pictures chosen from train"
             )
+
+
+def _left_out(name: str, problems: Sequence[Problem]) -> str:
+    """Of a class without pictures: what lies in its folder all the same, such as photos that a phone saved as HEIC."""
+    there = [problem for problem in problems if name in problem.path.parts[:-1]]
+    if not there:
+        return ""
+    return f" ({len(there)} left out; {there[0].path.name}: {there[0].reason})"
 
 
 def _duplicates(splits: dict[str, tuple[Picture, ...]]) -> tuple[tuple[Path, ...], ...]:

@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from edgenn_device.errors import EdgennError
 from edgenn_device.files import write_atomically
 from edgenn_device.preprocess import to_bytes
 
+from .cache import Kept, by_use, cache_folder, evict, remove_abandoned, share_of_disk
 from .dataset import Picture, Problem, Progress
 from .parallel import in_parallel
 
@@ -43,11 +43,6 @@ _SEGMENT = 1 << 30
 # Pixels decoded at once, before they are written.
 _BLOCK = 16 << 20
 _DIGEST = 32
-
-
-def cache_folder() -> Path:
-    """Where edgenn keeps what can be made again: $XDG_CACHE_HOME/edgenn or ~/.cache/edgenn."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgenn"
 
 
 class Stored:
@@ -92,8 +87,9 @@ class Stored:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             _sweep(self._root)
-            room = (_room(self._root) if most is None else most) // self._row * self._row
-            where, problems = self._fill(_digests(pictures), room, progress)
+            if most is None:
+                most = share_of_disk(self._root, SHARE_OF_DISK, _segments(self._root))
+            where, problems = self._fill(_digests(pictures), most // self._row * self._row, progress)
         except OSError as error:
             raise EdgennError(
                 f"the picture cache {self._root} cannot be used ({error.strerror or error}): "
@@ -142,9 +138,9 @@ class Stored:
         return out
 
     def _fill(
-        self, digests: bytes, room: int, progress: Progress | None
+        self, digests: bytes, left: int, progress: Progress | None
     ) -> tuple[npt.NDArray[np.int64], dict[int, Problem]]:
-        """(where each picture is, -1 for nowhere; those that cannot be decoded)."""
+        """(where each picture is, -1 for nowhere; those that cannot be decoded); `left` bytes may be taken."""
         keys = np.frombuffer(digests, f"V{_DIGEST}")
         where = self._find(keys)
         missing = np.flatnonzero(where < 0)
@@ -152,7 +148,8 @@ class Stored:
         self.decoded, ready = len(missing), len(keys) - len(missing)
         if progress and not len(missing):
             progress(len(keys), len(keys))
-        room -= _evict(self._root, room - len(missing) * self._row, keep=set(self._paths))
+        wanted = len(missing) * self._row
+        left -= evict(_segments(self._root), left - wanted, keep=set(self._paths), remove=_remove)
         for first in range(0, len(missing), max(1, _SEGMENT // self._row)):
             part = missing[first : first + max(1, _SEGMENT // self._row)]
             stored: list[int] = []
@@ -163,9 +160,9 @@ class Stored:
                     ready += len(block)
                     if progress:
                         progress(ready, len(keys))
-                    good = [i for i, at in enumerate(block) if int(at) not in problems][: max(0, room // self._row)]
+                    good = [i for i, at in enumerate(block) if int(at) not in problems][: max(0, left // self._row)]
                     file.write(pixels[good].data)
-                    room -= len(good) * self._row
+                    left -= len(good) * self._row
                     stored += [int(block[i]) for i in good]
                 file.flush()
                 os.fsync(file.fileno())
@@ -239,43 +236,23 @@ def _digests(pictures: Sequence[Picture]) -> bytes:
     return b"".join(picture.digest for picture in pictures)
 
 
-def _segments(root: Path) -> list[tuple[float, int, Path]]:
-    """(last use, bytes, path of the rows) of every complete segment, least recently used first."""
-    found = []
-    for rows in root.glob("*/*.rows"):
-        with suppress(FileNotFoundError):
-            if rows.with_suffix(".digests").exists():
-                status = rows.stat()
-                found.append((status.st_mtime, status.st_size, rows))
-    return sorted(found)
+def _segments(root: Path) -> list[Kept]:
+    """The rows of every complete segment, least recently used first."""
+    return by_use(rows for rows in root.glob("*/*.rows") if _complete(rows))
 
 
-def _room(root: Path) -> int:
-    """Bytes that the whole store may take."""
-    return int(SHARE_OF_DISK * (shutil.disk_usage(root).free + sum(size for _, size, _ in _segments(root))))
+def _complete(rows: Path) -> bool:
+    return rows.with_suffix(".digests").exists()
 
 
-def _evict(root: Path, most: int, keep: set[Path]) -> int:
-    """Remove segments, least recently used first, until at most `most` bytes are left; return how many are left."""
-    segments = _segments(root)
-    total = sum(size for _, size, _ in segments)
-    for _, size, rows in segments:
-        if total <= most:
-            break
-        if rows not in keep:
-            # The digests first: without them nobody opens the rows.
-            rows.with_suffix(".digests").unlink(missing_ok=True)
-            rows.unlink(missing_ok=True)
-            total -= size
-    return total
+def _remove(rows: Path) -> None:
+    # The digests first: without them nobody opens the rows.
+    rows.with_suffix(".digests").unlink(missing_ok=True)
+    rows.unlink(missing_ok=True)
 
 
 def _sweep(root: Path) -> None:
     """Remove rows that a killed process left without digests."""
     for rows in root.glob("*/*.rows"):
-        with suppress(OSError):
-            if not rows.with_suffix(".digests").exists():
-                with rows.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
-                    if not rows.with_suffix(".digests").exists():
-                        rows.unlink()
+        if not _complete(rows):
+            remove_abandoned(rows, lambda rows=rows: _complete(rows))  # type: ignore[misc]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgenn.data.store import cache_folder
+from edgenn.data.cache import by_use, cache_folder
 from edgenn.extras import require
 from edgenn_device.card import InputSpec
 from edgenn_device.errors import EdgennError
@@ -190,6 +190,5 @@ def _file(folder: Path, view: int) -> Path:
 
 def _forget(folder: Path) -> None:
     """Remove the sets of answers that were used least recently, beyond `_MOST_KEPT`."""
-    kept = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-_MOST_KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
+    for kept in by_use(path for path in folder.iterdir() if path.is_dir())[:-_MOST_KEPT]:
+        shutil.rmtree(kept.path, ignore_errors=True)

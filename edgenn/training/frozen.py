@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import queue
-import shutil
 import struct
 import time
 import zlib
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgenn.data import Progress
-from edgenn.data.store import cache_folder
+from edgenn.data.cache import Kept, by_use, cache_folder, evict, remove_abandoned, share_of_disk
 from edgenn.extras import quiet_stderr, require
 from edgenn_device.errors import EdgennError
 from edgenn_device.files import written_aside
@@ -151,7 +150,8 @@ class Views:
         if missing:
             part.prepare()
             needed = len(missing) * (count * part.row)
-            _make_room(folder, (room(folder) if most is None else most) - needed, keep=set(paths))
+            _sweep(folder)
+            evict(_files(folder), (room(folder) if most is None else most) - needed, keep=set(paths))
         varied = _varied(photos, recipe) if missing else None
         for path, view in missing:
 
@@ -178,9 +178,7 @@ def default_folder() -> Path:
 
 def room(folder: Path) -> int:
     """Bytes that the files in `folder` may take together: `MOST`, or `SHARE_OF_DISK` if that is less."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    held = sum(size for _, size, _ in _files(folder))
-    return min(MOST, int(SHARE_OF_DISK * (shutil.disk_usage(existing).free + held)))
+    return min(MOST, share_of_disk(folder, SHARE_OF_DISK, _files(folder)))
 
 
 def _key(part: FrozenPart, photos: PhotoFeed, recipe: Recipe, view: int | None) -> str:
@@ -264,36 +262,16 @@ def _checksum(file: BinaryIO, size: int) -> int:
     return value
 
 
-def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """(last use, bytes, path) of every file in the cache, least recently used first."""
-    found = []
-    for path in folder.glob("[!.]*.npy"):
-        with suppress(FileNotFoundError):
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    return sorted(found)
-
-
-def _make_room(folder: Path, most: int, keep: set[Path]) -> None:
-    """Remove what killed processes left, and then files, least recently used first, until `most` bytes are left."""
-    _sweep(folder)
-    files = _files(folder)
-    total = sum(size for _, size, _ in files)
-    for _, size, path in files:
-        if total <= most:
-            return
-        if path not in keep:
-            path.unlink(missing_ok=True)  # who has it open can go on reading it
-            total -= size
+def _files(folder: Path) -> list[Kept]:
+    """Every file in the cache, least recently used first."""
+    return by_use(folder.glob("[!.]*.npy"))
 
 
 def _sweep(folder: Path) -> None:
-    for path in folder.glob(".*.npy"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _GRACE:
-                with path.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
-                    path.unlink()
+    """Remove what killed processes left."""
+    for begun in by_use(folder.glob(".*.npy")):
+        if time.time() - begun.used > _GRACE:
+            remove_abandoned(begun.path)
 
 
 def in_tensorflow(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

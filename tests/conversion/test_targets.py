@@ -17,7 +17,8 @@ from flatbuffers import Builder
 from edgenn.conversion import attempt, targets
 from edgenn.conversion.layer_names import keras_layers, name_layers
 from edgenn.conversion.quantize import Quantized
-from edgenn.conversion.targets import check, runtime_operators
+from edgenn.conversion.targets import check, coral
+from edgenn.conversion.targets.pi import runtime_operators
 from edgenn_device import flatbuffer
 from edgenn_device.errors import EdgennError
 from edgenn_device.graph import Graph, Operator
@@ -190,7 +191,7 @@ def test_google_s_models_run_where_google_runs_them() -> None:
 
 def test_the_tables_name_operators_that_exist() -> None:
     assert set(runtime_operators()) <= set(OPERATORS)
-    assert set(targets.EDGETPU_OPERATORS) <= set(runtime_operators())
+    assert set(coral.OPERATORS) <= set(runtime_operators())
     assert runtime_operators()["CONV_2D"] == 7
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .. import gate
+from .. import gate, targets
 from .comparison import Spread
 
 Cause = Literal["", "channels", "outlier", "clipped", "weights", "activation", "many", "unknown"]
@@ -275,8 +275,10 @@ def _train(means: Means) -> str:
 
 
 def _keep_float(layer: Layer, cause: Cause, means: Means) -> tuple[str, ...]:
-    if means.target == "coral":
-        return ("No layer can be kept in float: the Edge TPU computes in int8 only.",)
+    # A card may name a target of another version of edgenn.
+    target = targets.target(means.target) if means.target in targets.TARGETS else None
+    if target is not None and target.int8_only:
+        return (f"No layer can be kept in float: {target.computer} computes in int8 only.",)
     # A tensor stays in float only between layers that are both in float.
     names = [means.named(layer.name)]
     if cause != "weights":
