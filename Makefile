@@ -6,7 +6,7 @@ RUNTIME_VENV := .venv-tflite-runtime
 MEDIAPIPE_VENV := .venv-mediapipe
 LOWEST_VENV := .venv-lowest
 
-.PHONY: help install demo test test-slow test-arm test-lowest docs check clean
+.PHONY: help install demo test test-slow test-arm test-lowest docs bench check clean
 help:
 	@echo "make install    .venv with every extra; .venv/bin/edgenn is the command"
 	@echo "make demo       the whole road on drawn garments: train, quantize, classify a video, report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-arm   deployment to an emulated Raspberry Pi (root)"
 	@echo "make test-lowest  the device's tests with the lowest versions of what it needs"
 	@echo "make docs       the documentation as pages, in site/"
+	@echo "make bench      every command of BENCHMARKS.md, side by side with what it says (hours)"
 	@echo "make check      ruff, mypy, import contract"
 
 install: $(VENV)/.installed
@@ -60,6 +61,10 @@ test-arm: install $(RUNTIME_VENV)/.installed
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 	@! grep -rlE '<(script|link|img|iframe)[^>]+(src|href)="https?://' site --include=*.html
+
+# Hours: every command of BENCHMARKS.md. PHOTOS, WEIGHTS, CORAL and RUNS are folders, ONLY names benchmarks.
+bench: install $(RUNTIME_VENV)/.installed $(MEDIAPIPE_VENV)/.installed
+	$(VENV)/bin/python -m tools.bench $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(CORAL),--coral "$(CORAL)") $(if $(RUNS),--runs "$(RUNS)") $(if $(ONLY),--only $(ONLY)) $(if $(UNDER),--under $(UNDER))
 
 # The device's tests with the lowest versions that pyproject.toml allows (Python 3.11). A small model is made beforehand,
 # since there is no TensorFlow in there.
