@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,27 @@ def test_scores_are_the_integers_with_the_scale_applied(model):
     assert raw.dtype == np.uint8
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, raw / 256, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero_point", "scale", "raw", "real"),
+    [
+        ("uint8", 0, 1 / 256, [0, 128, 255], [0, 0.5, 255 / 256]),
+        # int8 at the end of a softmax begins at -128.
+        ("int8", -128, 1 / 256, [-128, 0, 127], [0, 0.5, 255 / 256]),
+        # Scores before a softmax lie on both sides of 0.
+        ("int8", 10, 0.5, [-128, 10, 127], [-69, 0, 58.5]),
+        ("uint8", 200, 2.0, [0, 200, 255], [-400, 0, 110]),
+        # No scale: it is not quantized.
+        ("float32", 0, 0.0, [-1.5, 0, 2], [-1.5, 0, 2]),
+    ],
+)
+def test_integers_become_real_by_zero_point_and_scale(dtype, zero_point, scale, raw, real):
+    interpreter = Interpreter(model_file.load(ROOT / "models" / "garments" / "garments.tflite"), threads=1)
+    interpreter.output = replace(interpreter.output, dtype=np.dtype(dtype), zero_point=zero_point, scale=scale)
+    scores = interpreter.dequantize(np.array(raw, dtype))
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores, np.array(real, np.float32))
 
 
 def test_an_output_stays_what_it_was_after_the_next_picture(model):

@@ -619,6 +619,9 @@ def test_shrinking_averages_and_growing_interpolates():
     checks = np.kron([[0, 255], [255, 0]], np.ones((8, 8))).astype(np.uint8)
     fine = np.tile(np.array([[0, 200], [200, 0]], np.uint8), (8, 8))
     assert (to_bytes(fine, InputSpec(4, 4, 1, "grey")) == 100).all()  # every pixel counts: no aliasing
+    # Odd sides are not halved first.
+    corners = np.tile(np.array([[90, 0, 0], [0, 0, 0], [0, 0, 0]], np.uint8), (3, 3))
+    assert (to_bytes(corners, InputSpec(3, 3, 1, "grey")) == 10).all()
     grown = to_bytes(checks, InputSpec(64, 8, 1, "grey"))[..., 0]  # one side grows, the other shrinks
     assert np.array_equal(grown, cv2.resize(checks, (8, 64), interpolation=cv2.INTER_LINEAR))
 

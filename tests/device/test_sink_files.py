@@ -134,6 +134,17 @@ def test_a_file_that_is_rotated_away_is_opened_anew(kind, tmp_path):
         assert rows(path)[0]["frame"] == "4"
 
 
+@pytest.mark.parametrize("kind", [JsonLinesFile, CsvFile])
+def test_a_new_file_that_was_put_in_its_place_is_taken(kind, tmp_path):
+    path = tmp_path / "frames"
+    with kind(path) as sink:
+        sink.write(result(1))
+        path.rename(tmp_path / "frames.1")
+        path.touch()  # logrotate's create, which is what it does by itself
+        sink.write(result(2))
+    assert [len(one.read_text().splitlines()) for one in (tmp_path / "frames.1", path)] == [1 + (kind is CsvFile)] * 2
+
+
 def test_a_folder_that_is_removed_comes_back(tmp_path):
     with JsonLinesFile(tmp_path / "data" / "frames.jsonl") as sink:
         sink.write(result(1))

@@ -152,6 +152,14 @@ def test_sigkill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path):
     assert len(ended) > kills
 
 
+def test_an_event_is_on_the_disk_when_it_has_been_taken(tmp_path):
+    with SqliteEvents(tmp_path / "events.db", ABOUT) as sink:
+        (mode,) = sink._database.execute("PRAGMA synchronous").fetchone()
+        assert mode == 2  # FULL: https://www.sqlite.org/pragma.html#pragma_synchronous
+        sink.event(event(1))
+        assert not sink._database.in_transaction
+
+
 def test_other_processes_read_while_it_is_written(tmp_path):
     path = tmp_path / "events.db"
     question = (
