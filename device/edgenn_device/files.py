@@ -89,7 +89,7 @@ def _explain(error: OSError, target: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room left on the disk while writing {target}: free some and run the command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{target} cannot be written ({error.strerror}): choose another place with --out"
+        return f"{target} cannot be written ({error.strerror}): choose another place"
     return f"{target} cannot be written: {error.strerror or error}"
 
 

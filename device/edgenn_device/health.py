@@ -180,6 +180,7 @@ class Health:
             document["source"]["state"] = "degraded"
         return {
             "state": _judge(parts, started=bool(latest)),
+            "parts": {**dict.fromkeys(("source", "model", *(f"sink:{name}" for name in sinks)), "ok"), **_words(parts)},
             "reasons": [f"{part}: {reason or word}" for part, (word, reason) in sorted(parts.items()) if word != "ok"],
             **document,
             "fps": _fps(latest, now),
@@ -190,6 +191,10 @@ class Health:
             "temperature_c": state.temperature(self._root),
             "sinks": sinks,
         }
+
+
+def _words(parts: dict[str, tuple[State, str]]) -> dict[str, State]:
+    return {part: word for part, (word, _) in parts.items()}
 
 
 def _judge(parts: dict[str, tuple[State, str]], *, started: bool) -> str:

@@ -117,8 +117,10 @@ class Options:
                 try:
                     values[field] = _READ[field](value)
                 except (EdgennError, ValueError, TypeError, ZeroDivisionError) as error:
-                    wrong = error if isinstance(error, EdgennError) else f"{value!r} is not possible"
-                    raise EdgennError(f"{where}{key}: {wrong}{_EXAMPLES.get(field, '')}") from None
+                    # One of ours says how to mend it.
+                    ours = isinstance(error, EdgennError)
+                    wrong = error if ours else f"{value!r} is not possible{_EXAMPLES.get(field, '')}"
+                    raise EdgennError(f"{where}{key}: {wrong}") from None
         if "model" not in values:
             raise EdgennError(f"{where}no model: edgenn run MODEL, or model = in the --config file")
         if "source" not in values:

@@ -7,6 +7,7 @@ are the network's business.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +28,21 @@ _SAMPLE = 24
 # Unreadable frames in a row that are worth a word; a single torn one is not.
 _IN_A_ROW = 5
 
+_log = logging.getLogger(__name__)
+
 
 class PictureWatch:
     """For one thread.
 
     Args:
-      tell: called with how the source's pictures are, and why, when that changes.
+      tell: called with how the source's pictures are, and why, when that changes; a line in the log says the same.
+      name: of the source, for the log.
     """
 
-    def __init__(self, tell: Callable[[Condition, str], None]) -> None:
+    def __init__(self, tell: Callable[[Condition, str], None], name: str = "the source") -> None:
         self._tell = tell
+        self._name = name
+        self._size: tuple[int, int] | None = None
         self._unreadable = 0
         self._blank_since: float | None = None
         self._blank = False
@@ -45,7 +51,7 @@ class PictureWatch:
         """A frame could not be made into a tensor."""
         self._unreadable += 1
         if self._unreadable == _IN_A_ROW:
-            self._tell("degraded", f"its pictures cannot be read ({reason})")
+            self._say("degraded", f"its pictures cannot be read ({reason})")
 
     def shows_nothing(self, tensor: NDArray[Any], spec: InputSpec, time: float) -> bool:
         """Look at a tensor, shape (1, height, width, channels), made of a picture of moment `time` in seconds."""
@@ -59,14 +65,24 @@ class PictureWatch:
             self._blank_since, self._blank = None, False
         elif not self._blank and not self.briefly(time):
             self._blank = True
-            self._tell("degraded", "its pictures are of one colour all over: is the lens covered?")
+            self._say("degraded", "its pictures are of one colour all over: is the lens covered?")
         if mended and not self._blank:
-            self._tell("ok", "")
+            self._say("ok", "")
         return nothing
+
+    def of_size(self, width: int, height: int) -> None:
+        """Take note of the size of a picture in pixels. Another one is no fault, but may be why labels are others."""
+        before, self._size = self._size, (width, height)
+        if before not in (None, self._size):
+            _log.warning("%s: its pictures are %dx%d now, %dx%d before", self._name, width, height, *before)
 
     def briefly(self, time: float) -> bool:
         """Whether pictures have shown nothing for so short a time that it may be a fault in passing."""
         return self._blank_since is not None and time - self._blank_since < BRIEF
+
+    def _say(self, condition: Condition, reason: str) -> None:
+        self._tell(condition, reason)
+        _log.warning("%s: %s", self._name, reason or "its pictures are good again")
 
 
 def shows_nothing(tensor: NDArray[Any], spec: InputSpec) -> bool:

@@ -8,6 +8,7 @@ which). It waits for nothing and asks no network.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .feed import Feed
     from .model_file import ModelFile
     from .motion import Gate
+
+# Seconds between two looks at the size of a live source's pictures.
+_SIZE_EVERY = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +106,8 @@ class Preparation:
         self.spared = 0
         self._feed, self._live = feed, live
         self._sight = Sight(gate)
-        self._watch = PictureWatch(lambda condition, reason: feed.source.tell(condition, reason))
+        self._watch = PictureWatch(lambda condition, reason: feed.source.tell(condition, reason), feed.source.name)
+        self._sized_at = -math.inf
         self._model: Loaded | None = None
         self._scene_waits = False
 
@@ -120,6 +125,9 @@ class Preparation:
             self._sight.forget()
         spec = model.classifier.model.input
         tensor = None
+        if self._live and captured - self._sized_at >= _SIZE_EVERY:
+            self._sized_at = captured
+            self._note_size(frame.image)
         try:
             frame, image, still = self._sight.of(frame, self._feed.source.view, spec)
             if not still:
@@ -147,6 +155,19 @@ class Preparation:
             return None
         self._scene_waits = tensor is not None
         return Ready(model, frame, tensor, blank, captured, began, ended)
+
+    def _note_size(self, image: Image) -> None:
+        if not isinstance(image, bytes):
+            self._watch.of_size(image.shape[1], image.shape[0])
+            return
+        from .picture_header import read_header
+
+        try:
+            header = read_header(image)
+        except EdgennError:
+            # Why it cannot be read is told where it is read.
+            return
+        self._watch.of_size(header.width, header.height)
 
     def _leave_out(self, frame: Frame, error: EdgennError) -> None:
         self.bad += 1

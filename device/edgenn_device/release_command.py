@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import syslog
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from .errors import EdgennError
 from .release_files import Places
 from .release_prune import prune
 from .releases import ID, WITHIN, Releases
+
+# Of its lines in the journal, by which `edgenn logs` finds them.
+IDENTIFIER = "edgenn-releases"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,16 +32,49 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("id", nargs="?")
     given = parser.parse_args(argv)
     releases = Releases(Places(given.root))
+    before = releases.current
     try:
         said = _answer(releases, given.verb, given.id, given.within)
     except (EdgennError, OSError) as error:
         said = {"ok": False, "error": str(error)}
+    line = journal_line(given.verb, given.id, before, said)
+    if line and given.root == Path("/"):
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID)
+        syslog.syslog(syslog.LOG_NOTICE if said.get("ok", True) else syslog.LOG_WARNING, line)
     try:
         print(json.dumps(said), flush=True)
     except OSError:
         # Whoever asked has gone. Python would fail once more while flushing at exit, which is no failure of the switch.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 2 if "error" in said else 1 if said.get("ok") is False else 0
+
+
+def journal_line(verb: str, id: str | None, before: str | None, said: dict[str, Any]) -> str:
+    """What the journal is to say of it: whoever asked may be gone, and others look there. "" where nothing changed.
+
+    Args:
+      verb, id: as on the command line.
+      before: the release that was current.
+      said: the answer.
+    """
+    now = said.get("release")
+    if verb in ("facts", "list", "prune"):
+        return ""
+    if "error" in said:
+        return f"{verb} was refused: {said['error']}"
+    if verb == "remove":
+        return "removed: service and releases"
+    if verb == "recover":
+        return (
+            f"release {said['from']} was not taken: {said['reason']}; {now or 'nothing'} runs" if said["from"] else ""
+        )
+    if not said["ok"]:
+        restored = said.get("restored")
+        after = "goes on" if restored is None else "is back" if restored else "is back, and not well either"
+        return f"release {id or 'before'} was not taken: {said['reason']}; {now or 'nothing'} {after}"
+    if verb == "rollback":
+        return f"gone back to release {now} from {before}"
+    return f"release {now} runs now, after {before or 'none'} ({said['changed']} changed)"
 
 
 def _answer(releases: Releases, verb: str, id: str | None, within: float) -> dict[str, Any]:

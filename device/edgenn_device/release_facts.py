@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .release_files import COMPLETE, UNIT, Places, sha256
-from .release_health import ask
+from .release_health import ask, is_starting
 from .release_install import RECOVERY, SYSUSERS, TOOL
 from .releases import Releases
 
@@ -55,6 +55,7 @@ def facts(releases: Releases) -> dict[str, Any]:
         "wheels": sorted(entry.parent.name for entry in places.wheels.glob("*/*.whl")),
         "system": _system(places),
         "health": ask(places.socket) if current else None,
+        "starting": is_starting() if current else False,
     }
 
 

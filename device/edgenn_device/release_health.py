@@ -17,6 +17,8 @@ from .release_files import UNIT
 
 # Seconds between two questions: to the service, which costs it nothing; and to systemd, which costs a process each.
 _ASK, _ASK_SYSTEMD = 0.1, 1.0
+# Seconds by which an uptime may be rounded up.
+_ROUNDED = 0.05
 
 
 class Refused(Exception):
@@ -36,6 +38,12 @@ def ask(place: Path) -> dict[str, Any] | None:
         except (OSError, ValueError):
             return None
     return said if isinstance(said, dict) else None
+
+
+def is_starting() -> bool:
+    """Whether systemd waits for the service to say that it is ready, for the first time since it was started."""
+    unit = _show()
+    return unit.get("ActiveState") == "activating" and unit.get("SubState") != "auto-restart"
 
 
 class Watch:
@@ -75,7 +83,8 @@ class Watch:
             now = time.monotonic()
             answer = ask(self._place)
             # The process that is being ended may still answer: it is older than the wait.
-            if answer is not None and (reloaded or answer.get("uptime_s", 0.0) <= now - self._began):
+            waited = time.monotonic() - self._began
+            if answer is not None and (reloaded or answer.get("uptime_s", 0.0) <= waited + _ROUNDED):
                 said = answer
                 if self._sha256 is None or said.get("model", {}).get("sha256") == self._sha256:
                     frames = said["frames"] if frames is None else frames
@@ -100,7 +109,8 @@ class Watch:
     def _why_not(self, said: dict[str, Any] | None, within: float) -> str:
         if said is None:
             status = _show().get("StatusText", "")
-            return f"it does not answer within {within:.0f} s{f' (it says: {status})' if status else ''}"
+            slow = f"; if it is only slow to start: --within {3 * within:.0f}" if is_starting() else ""
+            return f"it does not answer within {within:.0f} s{f' (it says: {status})' if status else ''}{slow}"
         if self._new(said):
             return self._complaints(said)
         if self._sha256 is not None and said.get("model", {}).get("sha256") != self._sha256:

@@ -160,9 +160,10 @@ class Releases:
         else:
             before = ask(self.places.socket)
             said = read_json(self.folder(old) / PROVED) if self.proved(old) else {}
+            watch = Watch(self.places.socket, said.get("sha256"), before)
             try:
                 self._run(old, reload=reload)
-                Watch(self.places.socket, said.get("sha256"), before).until_well(_BACK, reloaded=reload)
+                watch.until_well(_BACK, reloaded=reload)
                 restored = True
             except Refused:
                 restored = False

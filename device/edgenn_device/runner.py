@@ -306,6 +306,6 @@ def _line(summary: Summary, runtime: str) -> str:
     unchanged = f", {summary.skipped} unchanged" if summary.skipped else ""
     unreadable = f", {summary.bad} unreadable" if summary.bad else ""
     return (
-        f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} fps, {summary.dropped} dropped"
-        f"{unchanged}{unreadable} ({runtime})"
+        f"{summary.frames} frame{'' if summary.frames == 1 else 's'} in {summary.seconds:.1f} s, "
+        f"{summary.fps:.1f} fps, {summary.dropped} dropped{unchanged}{unreadable} ({runtime})"
     )

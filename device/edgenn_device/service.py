@@ -14,6 +14,7 @@ else happens there. Reloading and the health socket have threads of their own, s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -42,6 +43,9 @@ _LOOK = 1.0
 _FIRST_LOOK = 0.1
 # Seconds between two texts for `systemctl status`.
 _STATUS = 5.0
+# Seconds by which the system's clock has to be off the steady one before that is worth a line. NTP slews what is less
+# than this in steps that stay far below.
+_SET = 30.0
 # Askers that may wait for their turn, which comes at once.
 _BACKLOG = 8
 
@@ -140,9 +144,11 @@ class Service:
         last: object = None
         told: object = None
         progressed = status_at = time.monotonic()
+        clock = time.time() - time.monotonic()
         while not self._ended.is_set():
             self._take_signals(self._look if self._ready else min(_FIRST_LOOK, self._look))
             now = time.monotonic()
+            clock = _told_of_clock(clock, time.time() - now)
             value = self._progress()
             lost = self._health.part("source")[0] == "failed"
             if lost or value != last:
@@ -305,8 +311,25 @@ def exchange(pipeline: Swaps, open_model: Callable[[], Classifier], health: Heal
         new.close()
         raise
     health.describe(model=new.model, runtime=new.interpreter.description)
-    _log.info("classifying with %s now", new.model.path)
+    # Not as information, which nobody sees who has not asked for it: the journal is where updates are looked for.
+    digest = hashlib.sha256(new.model.content).hexdigest()
+    _log.warning("classifying with %s now (SHA-256 %s…)", new.model.path, digest[:12])
     old.close()
+
+
+def _told_of_clock(before: float, now: float) -> float:
+    """Log that the clock was set, if it was: times in events and journal are not of one clock from there on.
+
+    Args:
+      before, now: Unix time minus monotonic time, in seconds.
+
+    Returns:
+      `now`.
+    """
+    if abs(now - before) >= _SET:
+        way = "forward" if now > before else "back"
+        _log.warning("the clock was set %s by %.0f s: earlier times are of the clock before", way, abs(now - before))
+    return now
 
 
 def _answers(path: Path) -> bool:

@@ -294,7 +294,7 @@ class Connection:
             if done.returncode == _FAILED:
                 why = _known_reason(done.stderr, jump, f"ssh-copy-id {jump}") or _last(done.stderr)
                 return f"{self.host.name} is behind the jump host {jump}: {why}"
-        return f"{self.host.name} cannot be reached: {_last(stderr)}"
+        return f"{self.host.name} cannot be reached: {_last(stderr).removeprefix('ssh: ')}{_what_to_do(stderr)}"
 
     def _configured(self, destination: str) -> dict[str, str]:
         """What the user's configuration says of a destination (`ssh -G`)."""
@@ -327,6 +327,17 @@ def _known_reason(stderr: str, name: str, let_in: str) -> str:
         )
     if "Permission denied" in stderr:
         return f"{name} does not let you in without a password: {let_in}"
+    return ""
+
+
+def _what_to_do(stderr: str) -> str:
+    """Of a device that does not answer at all, told by the words of the C library."""
+    if "Could not resolve hostname" in stderr:
+        return "; check the name, or give its address, as in pi@192.168.1.20"
+    if "Connection refused" in stderr:
+        return "; on the device type: sudo systemctl enable --now ssh"
+    if re.search("timed out|No route to host|Host is down|Network is unreachable", stderr):
+        return "; is it on, and in this network?"
     return ""
 
 

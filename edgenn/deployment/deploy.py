@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .engine import Failure
 
 Changed = Literal["nothing", "model", "release"]
+# Seconds between two questions to devices that are starting: each is a process there.
+_ASK_AGAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def deploy(
                     engine.apply(todo)
                 failures.update(engine.failures)
                 answers = dict(engine.answers)
+            same = {h.name: connections[h.name] for h in some if h.name not in failures and h.name not in todo}
+            failures.update(_wait_for_start(same, facts, within, told))
             results = []
             for host in some:
                 if host.name in failures:
@@ -206,13 +210,48 @@ def _said(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: answer[key] for key in keys if key in answer}
 
 
+def _wait_for_start(
+    connections: Mapping[str, Connection],
+    facts: dict[str, dict[str, Any]],
+    within: float,
+    told: Callable[[str, str], None],
+) -> dict[str, Failure]:
+    """Ask devices that have all of it and are only starting again, as long as a new release would have.
+
+    Returns:
+      Why those do not answer any more that do not; `facts` has what the others say now.
+    """
+    from .engine import Engine
+
+    failures: dict[str, Failure] = {}
+    until = time.monotonic() + within
+    known: set[str] = set()
+    while True:
+        waiting = {name: connections[name] for name in connections if name not in failures and _starts(facts[name])}
+        if not waiting or time.monotonic() >= until:
+            return failures
+        for name in waiting.keys() - known:
+            told(name, "it is starting")
+        known |= waiting.keys()
+        time.sleep(_ASK_AGAIN)
+        with Engine(waiting) as engine:
+            facts.update(engine.facts())
+            failures.update(engine.failures)
+
+
+def _starts(facts: Mapping[str, Any]) -> bool:
+    health = facts["health"]
+    return bool(facts["starting"] if health is None else health["state"] == "starting")
+
+
 def _unchanged(finished: Callable[..., Deployed], host: Host, facts: Mapping[str, Any]) -> Deployed:
     """It has all of it. Whether it is well is told too: a deploy that changes nothing must not hide a sick device."""
     health = facts["health"]
     if health is None:
         reason = "the release is there and its service does not answer: edgenn logs " + host.name
     elif health["state"] != "ok":
-        reason = "; ".join(health["reasons"]) or f"it is {health['state']}"
+        first = "no frame was classified yet" if health["state"] == "starting" else f"it is {health['state']}"
+        reason = "; ".join(health["reasons"]) or first
     else:
         return finished(host, ok=True, health=health)
     return finished(host, ok=False, reason=reason, health=health)

@@ -27,6 +27,7 @@ os.environ["PYINFRA_PROGRESS"] = "off"
 logging.getLogger("pyinfra").setLevel(logging.CRITICAL)
 
 try:
+    from gevent import get_hub
     from gevent.threadpool import ThreadPool
     from pyinfra.api.command import FunctionCommand
     from pyinfra.api.config import Config
@@ -71,6 +72,10 @@ class Engine:
         self._told = told
         self._connections = connections
         self._threads = ThreadPool(max(1, len(connections)))
+        # That no device is left is caught below; gevent would print it with a traceback before that.
+        hub = get_hub()
+        if PyinfraError not in hub.NOT_ERROR:
+            hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError)
         inventory = Inventory(([*connections], {}))  # type: ignore[no-untyped-call]
         for one in inventory:
             one.connector_cls = self._connector()

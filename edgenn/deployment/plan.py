@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import socket
+import textwrap
 import time
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenn_device.errors import EdgennError
+from edgenn_device.option_notes import NOTES
 from edgenn_device.options import Options
 from edgenn_device.release_files import UNIT
 from edgenn_device.release_install import MANIFEST, RECOVERY, SYSUSERS, TOOL
@@ -32,6 +34,11 @@ from .tool import INSTALLED, system_file, tool
 CURRENT = "/opt/edgenn/current"
 INCOMING = "/opt/edgenn/incoming"
 OPTIONS, LABELS, SIGNATURE = "run.toml", "labels.txt", ".sig"
+_HEAD = """\
+# What the service edgenn does on this device: the options of `edgenn run`, those that are set and all others. Its
+# SHA-256 belongs to the release, so it is changed from the workstation: copy it to run.toml there, and
+# `edgenn deploy MODEL HOST --config run.toml`. How the service is: edgenn status HOST, edgenn logs HOST.
+"""
 # Loaded once as root, which leaves byte code for what every start loads; and a proof that the libraries load at all.
 _WARM = """
 import importlib, importlib.util
@@ -216,8 +223,19 @@ def options_for(host: Host, wanted: Wanted, facts: Mapping[str, Any]) -> tuple[d
 
 
 def toml(options: Mapping[str, Any]) -> bytes:
-    """run.toml of options: texts, numbers, truths and lists of these."""
-    return "".join(f"{key} = {_toml_value(options[key])}\n" for key in sorted(options)).encode()
+    """run.toml of options: texts, numbers, truths and lists of these; with a remark beside each, set or not.
+
+    It is what `systemctl status edgenn` names as the service's documentation: whoever has logged in sees what could be
+    said here, and how it is said for good.
+    """
+    rest = dict(options)
+    lines = [_HEAD]
+    for name, (note, example) in NOTES.items():
+        key = name.replace("_", "-")
+        lines += textwrap.wrap(note, 118, initial_indent="# ", subsequent_indent="# ")
+        lines += [f"{key} = {_toml_value(rest.pop(key))}" if key in rest else f"# {key} = {example}", ""]
+    lines += [f"{key} = {_toml_value(rest[key])}" for key in sorted(rest)]
+    return ("\n".join(lines).rstrip() + "\n").encode()
 
 
 def _toml_value(value: Any) -> str:

@@ -10,16 +10,23 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 # Seconds for the health document; the service answers in milliseconds unless its interpreter holds Python's lock.
 _PATIENCE = 5.0
 _LIMIT = 256 * 1024
+# systemd's own names of two messages (sd-messages.h): a unit's process exited, and a unit has failed.
+_EXITED = "98e322203f7a4ed290d09fe03c09fe15"
+_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 
 
 def probe(root: Path) -> dict[str, Any]:
-    """One JSON-able document: release, proved, unit, health, last (the journal's last lines of a unit that is not up).
+    """One JSON-able document: what is deployed, and how it is.
+
+    Its keys: release, proved, refused (id and reason of a newer release that was not taken), unit, ended (when and how,
+    if systemd has started the service again), health, last (the journal's last lines of a unit that does not answer).
 
     Args:
       root: "/"; another one in tests.
@@ -34,7 +41,9 @@ def probe(root: Path) -> dict[str, Any]:
     return {
         "release": release,
         "proved": (current / "proved.json").exists(),
+        "refused": _refused(root / "opt/edgenn/releases", release),
         "unit": unit,
+        "ended": _ended() if unit.get("NRestarts", "0") != "0" else None,
         "health": health,
         "last": [] if health else _journal(),
     }
@@ -58,6 +67,35 @@ def _health(path: Path) -> Any:
         return json.loads(said)
     except (OSError, ValueError):
         return None
+
+
+def _refused(releases: Path, current: str | None) -> dict[str, str] | None:
+    """The newest release of all, if it was not taken: ids begin with their time."""
+    try:
+        newest = max(entry.name for entry in releases.iterdir() if not entry.name.startswith("."))
+        if current is None or newest <= current:
+            return None
+        return {"id": newest, "reason": str(json.loads((releases / newest / "failed.json").read_text())["reason"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _ended() -> dict[str, Any] | None:
+    """When and how the service ended last without having been told to; None where the journal has forgotten."""
+    ended = ["UNIT=edgenn.service", f"MESSAGE_ID={_EXITED}", "+", "UNIT=edgenn.service", f"MESSAGE_ID={_FAILED}"]
+    said: dict[str, Any] = {}
+    # Two messages of one end, the newest first: with which result it failed, and how the process exited.
+    for line in _output(["journalctl", "--lines=2", "--reverse", "--output=json", "--no-pager", *ended]).splitlines():
+        try:
+            entry = json.loads(line)
+            said.setdefault("at", int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
+            if entry["MESSAGE_ID"] == _FAILED:
+                said.setdefault("result", entry["UNIT_RESULT"])
+            else:
+                said.setdefault("how", entry["MESSAGE"].removeprefix("edgenn.service: "))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {**said, "ago": time.time() - said["at"]} if said else None
 
 
 def _journal() -> list[str]:

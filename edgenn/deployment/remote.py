@@ -26,8 +26,11 @@ from .hosts import Host
 
 # The command of the device's current release, with the environment that the service runs in.
 PROGRAM = "/opt/edgenn/current/bin/edgenn"
+RELEASES = ("_UID=0", "SYSLOG_IDENTIFIER=edgenn-releases")
 # The script comes before its data, on the same stream: on the command line it would stand in the log of sudo.
 _BEGIN = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.argv[1])), 'edgenn', 'exec'))"
+# What is told of the service: by itself, by systemd, and by root's tool that changes releases.
+JOURNAL = ("_SYSTEMD_UNIT=edgenn.service", "+", "UNIT=edgenn.service", "_PID=1", "+", *RELEASES)
 # Seconds for a profile; `--mlperf` over many threads and runtimes takes tens of minutes on a Pi Zero.
 _PROFILE = 2 * 3600.0
 # Seconds for connections to be closed when nobody listens any more.
@@ -133,8 +136,9 @@ class _Reader(threading.Thread):
     def __init__(self, host: Host, lines: int, follow: bool, arriving: queue.Queue[Entry | None]) -> None:
         super().__init__(name=f"journal of {host.name}", daemon=True)
         self._host = host
-        self._argv = ["journalctl", "--unit=edgenn.service", f"--lines={lines}", "--output=short-iso-precise"]
+        self._argv = ["journalctl", f"--lines={lines}", "--output=short-iso-precise"]
         self._argv += ["--utc", "--no-hostname", "--no-pager", "--quiet", *(["--follow"] if follow else [])]
+        self._argv += JOURNAL
         self._follow = follow
         self._arriving = arriving
         self._lock = threading.Lock()

@@ -7,6 +7,8 @@ are left out, and nothing of it reaches a terminal before signs that steer one a
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,8 @@ STATES = ("failed", "unreachable", "empty", "degraded", "starting", "ok")
 _AT_ONCE = 32
 # Seconds for a device to answer: a Pi Zero 2 under full load takes three to start Python.
 _PATIENCE = 30.0
+# Seconds for which an end of the service that is over by now is told: who looks each morning sees each.
+_RECENT = 86400.0
 # Degrees. A Raspberry Pi slows down from 80 on (documentation, "Frequency management and thermal control").
 HOT = 80.0
 
@@ -35,7 +39,8 @@ class Status:
     Attributes:
       host: its name.
       state: one of `STATES`.
-      reasons: one line each; empty for ok.
+      reasons: one line each for what is not well; and, also where all is, what has happened meanwhile: a release that
+        was not taken, a service that ended and was started again within the last day.
       release: id of what is deployed.
       model: SHA-256 of the model that answers.
       label, confidence: of the latest frame.
@@ -44,6 +49,7 @@ class Status:
       temperature_c: of the CPU.
       uptime_s: of the service.
       version: of edgenn.
+      restarts: how often systemd has started it again by itself since it was last told to.
     """
 
     host: str
@@ -58,6 +64,7 @@ class Status:
     temperature_c: float | None = None
     uptime_s: float | None = None
     version: str | None = None
+    restarts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,10 +106,14 @@ def judged(host: str, said: Any) -> Status:
         return Status(host, "failed", ("it answers something that is no status: deploy again",))
     release, unit, health = _text(said.get("release")), said.get("unit"), said.get("health")
     unit = {key: _text(value) or "" for key, value in unit.items()} if isinstance(unit, dict) else {}
-    if release is None and unit.get("LoadState") != "loaded":
+    # A first release that was taken back leaves the unit, and nothing that it could start.
+    if release is None and (unit.get("LoadState") != "loaded" or unit.get("ActiveState") in ("inactive", "failed")):
         return Status(host, "empty", (f"nothing is deployed: edgenn deploy MODEL {host}",))
+    restarts = int(unit["NRestarts"]) if re.fullmatch(r"\d{1,9}", unit.get("NRestarts", ""), re.ASCII) else None
+    happened = _happened(restarts, said)
     if not isinstance(health, dict):
-        return Status(host, *_without_health(unit, said.get("last")), release=release)
+        word, why = _without_health(unit, said.get("last"))
+        return Status(host, word, (*why, *happened), release=release, restarts=restarts)
     state = health.get("state")
     reasons = [text for text in map(_text, _list(health.get("reasons"))) if text]
     if state not in ("ok", "degraded", "failed", "starting"):
@@ -116,7 +127,7 @@ def judged(host: str, said: Any) -> Status:
     return Status(
         host,
         state,
-        tuple(reasons),
+        (*reasons, *happened),
         release=release,
         model=_text(model.get("sha256")) if isinstance(model, dict) else None,
         label=_text(health.get("label")),
@@ -126,7 +137,25 @@ def judged(host: str, said: Any) -> Status:
         temperature_c=_number(health.get("temperature_c")),
         uptime_s=_number(health.get("uptime_s")),
         version=_text(health.get("version")),
+        restarts=restarts,
     )
+
+
+def _happened(restarts: int | None, said: dict[str, Any]) -> list[str]:
+    """What an operator would otherwise never hear of, because by now it is over."""
+    lines = []
+    refused, ended = said.get("refused"), said.get("ended")
+    if isinstance(refused, dict):
+        reason = _text(refused.get("reason")) or "no reason is known"
+        lines.append(f"release {_text(refused.get('id'))} was not taken: {reason}")
+    if isinstance(ended, dict):
+        ago, at = _number(ended.get("ago")), _number(ended.get("at"))
+        if restarts and ago is not None and at is not None and 0 <= ago < _RECENT and at > 0:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            how = ", ".join(filter(None, (_text(ended.get("how")), _text(ended.get("result")))))
+            moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+            lines.append(f"it was restarted {times} by itself, last at {moment}: {how or 'edgenn logs tells more'}")
+    return lines
 
 
 def _without_health(unit: dict[str, str], last: Any) -> tuple[str, tuple[str, ...]]:
@@ -138,11 +167,16 @@ def _without_health(unit: dict[str, str], last: Any) -> tuple[str, tuple[str, ..
     reason = (own or [line for line in lines if "edgenn.service" not in line] or [""])[-1]
     if active in ("activating", "reloading"):
         return "starting", (unit.get("StatusText") or reason or "the service is being started",)
+    if active == "deactivating":
+        return "starting", ("the service is being stopped, or started again",)
     if active == "active":
         return "failed", ("the service runs and does not answer: its health socket is silent",)
     word = "is not running" if active in ("", "inactive") else f"has {active}"
     why = unit.get("Result", "")
     told = f"the service {word}" + (f" ({why})" if why not in ("", "success") else "")
+    if word == "is not running" and why in ("", "success"):
+        # Somebody has stopped it, or it has never been started: the last line is a run's summary, and explains nothing.
+        reason = ""
     return "failed", (f"{told}: {reason}" if reason else f"{told}: sudo systemctl start edgenn",)
 
 

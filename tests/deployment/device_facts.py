@@ -37,6 +37,7 @@ def facts(**more: Any) -> dict[str, Any]:
         "wheels": [],
         "system": {},
         "health": None,
+        "starting": False,
         **more,
     }
 

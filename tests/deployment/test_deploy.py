@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgenn.deployment.hosts import Host
 from edgenn.deployment.packages import Packages, Wheel
 from edgenn.deployment.plan import Plan, Wanted, options_for, plan, toml
 from edgenn_device.errors import EdgennError
+from edgenn_device.option_notes import NOTES
 from edgenn_device.options import Options
 from tools.model_variants import another
 
@@ -177,6 +179,12 @@ def test_labels_of_this_machine_are_carried_and_kept(needed: Packages, tmp_path:
 )
 def test_options_are_read_there_as_they_were_meant(options: dict[str, Any]) -> None:
     assert tomllib.loads(toml(options).decode()) == options
+    # Every other option stands there too, as a remark: whoever has logged in sees what could be said.
+    for name in NOTES:
+        assert re.search(rf"^(# )?{name.replace('_', '-')} = ", toml({}).decode(), re.MULTILINE)
+    assert tomllib.loads(toml({}).decode()) == {}
+    uncommented = re.sub(r"^# (?=[a-z-]+ = )", "", toml({}).decode(), flags=re.MULTILINE)
+    assert {key.replace("-", "_") for key in tomllib.loads(uncommented)} == set(NOTES)
 
 
 def test_a_wrong_option_is_one_line_before_anything_is_sent(needed: Packages) -> None:
@@ -205,10 +213,11 @@ class Fleet:
                 return None
 
             def facts(self) -> dict[str, Any]:
-                away = [name for name in self.names if answers.get(name) == "away"]
+                now = {name: one.pop(0) if isinstance(one := answers.get(name), list) else one for name in self.names}
+                away = [name for name in self.names if now[name] == "away"]
                 self.failures.update({name: Failure(f"{name} cannot be reached", reached=False) for name in away})
                 return {
-                    name: said if isinstance(said := answers.get(name), dict) else facts()
+                    name: said if isinstance(said := now[name], dict) else facts()
                     for name in self.names
                     if name not in away
                 }
@@ -283,6 +292,34 @@ def test_what_is_there_already_is_told_with_how_it_is(monkeypatch: pytest.Monkey
     ]
     assert results[1].reason == "source: picamera is gone"
     assert "does not answer" in results[2].reason
+
+
+def test_what_is_only_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch, needed: Packages) -> None:
+    monkeypatch.setattr(deploy_module, "_ASK_AGAIN", 0.0)
+    first = planned(Wanted(GARMENTS), needed)
+    booting = facts(**after(first, needed, health=None, starting=True))
+    starting = facts(**after(first, needed, health={"state": "starting", "reasons": []}))
+    well = facts(**after(first, needed, health={"state": "ok", "reasons": []}))
+    said = {
+        "pi0": [booting, starting, well],
+        "pi1": [booting, facts(**after(first, needed, health=None))],  # it ended while it started
+        "pi2": [starting, "away"],
+        "pi3": [well],  # asked no second time
+    }
+    told: list[tuple[str, str]] = []
+    Fleet(said, monkeypatch, needed)
+    results = deploy(GARMENTS, hosts(4), told=lambda name, step: told.append((name, step)))
+    assert [one.verdict for one in results] == ["ok", "failed", "unreachable", "ok"]
+    assert "does not answer" in results[1].reason
+    assert sorted(name for name, step in told if step == "it is starting") == ["pi0", "pi1", "pi2"]
+
+
+def test_what_is_still_starting_in_the_end_is_not_well(monkeypatch: pytest.MonkeyPatch, needed: Packages) -> None:
+    first = planned(Wanted(GARMENTS), needed)
+    starting = facts(**after(first, needed, health={"state": "starting", "reasons": []}))
+    Fleet({"pi0": starting}, monkeypatch, needed)
+    [result] = deploy(GARMENTS, hosts(1), within=0.0)
+    assert (result.ok, result.reason) == (False, "no frame was classified yet")
 
 
 @pytest.mark.parametrize(

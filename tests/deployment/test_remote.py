@@ -32,7 +32,7 @@ PAST = """\
 # journalctl of systemd 252; with --follow it goes on until it is killed.
 JOURNALCTL = f"""\
 #!/bin/sh
-case "$*" in *--unit=edgenn.service*--utc*) ;; *) exit 9 ;; esac
+case "$*" in *--utc*_SYSTEMD_UNIT=edgenn.service*+*_PID=1*+*SYSLOG_IDENTIFIER=edgenn-releases) ;; *) exit 9 ;; esac
 cat <<'JOURNAL'
 {PAST}JOURNAL
 case "$*" in *--follow*) exec sleep 600 ;; esac

@@ -184,7 +184,13 @@ def test_a_device_that_is_away_is_one_line(here: Here) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         away = Host("away", "127.0.0.1", port=free.getsockname()[1])
-    with Connection(away) as connection, pytest.raises(Unreachable, match=r"away cannot be reached: .*refused"):
+    with (
+        Connection(away) as connection,
+        pytest.raises(Unreachable, match=r"away cannot be reached: .*refused; .* enable"),
+    ):
+        connection.run(["true"])
+    nameless = Host("away", "nowhere.invalid")
+    with Connection(nameless) as connection, pytest.raises(Unreachable, match=r"reached: Could not .*give its address"):
         connection.run(["true"])
 
 

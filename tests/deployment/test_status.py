@@ -82,6 +82,12 @@ def test_a_device_that_is_well() -> None:
         # Never deployed to; systemd knows no unit.
         ({"release": None, "unit": {"LoadState": "not-found"}, "health": None}, "empty", "edgenn deploy MODEL porch"),
         ({"release": None, "unit": {}, "health": None}, "empty", "edgenn deploy MODEL porch"),
+        # A first release was taken back: starting the unit that it has left would help nobody.
+        (
+            {"release": None, "unit": {"LoadState": "loaded", "ActiveState": "inactive"}, "health": None},
+            "empty",
+            "edgenn deploy MODEL porch",
+        ),
         # Deployed by hand, without releases.
         (said(release=None), "ok", ""),
         # The service cannot start: its own last line, not systemd's around it.
@@ -98,6 +104,22 @@ def test_a_device_that_is_well() -> None:
             said(health=None, unit={"LoadState": "loaded", "ActiveState": "inactive", "Result": "success"}),
             "failed",
             "the service is not running: sudo systemctl start edgenn",
+        ),
+        # Stopped by somebody: what it said last is a summary, and explains nothing.
+        (
+            said(
+                health=None,
+                unit={"LoadState": "loaded", "ActiveState": "inactive", "Result": "success"},
+                last=["1114 frames in 231.1 s, 4.8 fps, 15 dropped"],
+            ),
+            "failed",
+            "the service is not running: sudo systemctl start edgenn",
+        ),
+        # On its way down, or through it.
+        (
+            said(health=None, unit={"LoadState": "loaded", "ActiveState": "deactivating"}),
+            "starting",
+            "the service is being stopped, or started again",
         ),
         (said(health=None), "failed", "health socket is silent"),
         (
@@ -156,6 +178,43 @@ def asking(answers: dict[str, Any]) -> Any:
         return answer
 
     return ask
+
+
+KILLED = "Main process exited, code=killed, status=9/KILL"
+ENDED = {"at": 1_800_000_000.0, "ago": 60.0, "how": KILLED, "result": "signal"}
+
+
+@pytest.mark.parametrize(
+    ("more", "reasons"),
+    [
+        # A release that was not taken: the device is well with the one before, and nobody would ever hear of it.
+        (
+            {"refused": {"id": "20261123-080000-11111111", "reason": "golden vectors do not match"}},
+            ("release 20261123-080000-11111111 was not taken: golden vectors do not match",),
+        ),
+        # Killed, and back by now.
+        (
+            {"unit__NRestarts": "1", "ended": ENDED},
+            (
+                "it was restarted once by itself, last at 2027-01-15 08:00:00 UTC: Main process exited, code=killed, "
+                "status=9/KILL, signal",
+            ),
+        ),
+        # The journal has forgotten how.
+        (
+            {"unit__NRestarts": "7", "ended": {"at": 1_800_000_000.0, "ago": 60.0}},
+            ("it was restarted 7 times by itself, last at 2027-01-15 08:00:00 UTC: edgenn logs tells more",),
+        ),
+        # Long ago; and what a device makes up.
+        ({"unit__NRestarts": "1", "ended": {**ENDED, "ago": 90000.0}}, ()),
+        ({"unit__NRestarts": "many", "ended": ENDED}, ()),
+        ({"unit__NRestarts": "1", "ended": {"at": "then", "ago": []}}, ()),
+        ({"refused": "all", "ended": 7}, ()),
+    ],
+)
+def test_what_is_over_by_now_is_told_and_the_device_is_well(more: dict[str, Any], reasons: tuple[str, ...]) -> None:
+    row = judged("porch", said(**more))
+    assert (row.state, row.reasons) == ("ok", reasons)
 
 
 def test_the_worst_comes_first_and_one_that_is_away_stops_nobody() -> None:
@@ -218,7 +277,25 @@ def test_the_probe_reads_a_device(tmp_path: Path) -> None:
         )
         return dict(json.loads(done.stdout))
 
+    (release.parent / "20261123-080000-11111111").mkdir()
+    (release.parent / "20261123-080000-11111111/failed.json").write_text('{"at": 1.0, "reason": "no camera"}')
+    assert answer()["refused"] == {"id": "20261123-080000-11111111", "reason": "no camera"}
+    (release.parent / "20261123-080000-11111111").rename(release.parent / "20261101-080000-11111111")
+    assert answer()["refused"] is None
+
+    # systemd has started it again; its journal has two entries of each end, the newest first.
     silent = answer()
+    journal = [
+        {"__REALTIME_TIMESTAMP": "1800000000000000", "MESSAGE_ID": probe._FAILED, "UNIT_RESULT": "watchdog"},
+        {"__REALTIME_TIMESTAMP": "1799999999000000", "MESSAGE_ID": probe._EXITED, "MESSAGE": "edgenn.service: exited"},
+    ]
+    (tmp_path / "bin/systemctl").write_text("#!/bin/sh\necho LoadState=loaded\necho NRestarts=2\n")
+    (tmp_path / "bin/journalctl").write_text(
+        "#!/bin/sh\ncat <<'END'\n" + "\n".join(map(json.dumps, journal)) + "\nEND\n"
+    )
+    ended = answer()["ended"]
+    assert (ended["at"], ended["how"], ended["result"]) == (1_800_000_000.0, "exited", "watchdog")
+    assert silent["ended"] is None
     assert silent["release"] == release.name
     assert silent["proved"] is False
     assert silent["unit"] == {"LoadState": "loaded", "StatusText": "coat 93% = good"}

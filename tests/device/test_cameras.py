@@ -91,8 +91,8 @@ def test_anything_else_is_refused_with_what_is_accepted(here, spec):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("*.gif", "no such picture"),  # a glob that finds nothing
-        ("empty", "no picture"),  # a folder without pictures
+        ("*.gif", "there is no picture"),  # a glob that finds nothing
+        ("empty", "holds no picture"),  # a folder without pictures
         ("junk.mp4", "no video frame"),  # not a video
         ("cut.avi", "no video frame"),  # the beginning of one
         ("empty.mp4", "no video frame"),  # an empty file

@@ -241,6 +241,15 @@ def test_frames_of_changing_sizes_and_damage_that_no_decoder_sees_end_nothing(ca
             watched.frames(4)
 
 
+def test_another_size_stands_in_the_log(camera, classifier, caplog, monkeypatch):
+    monkeypatch.setattr("edgenn_device.preparation._SIZE_EVERY", 0.0)
+    with caplog.at_level("WARNING"), Watched(open_source(camera.url), classifier) as watched:
+        watched.frames()
+        camera.image = LARGE
+        watched.wait(lambda: any("pictures are 1920x1080 now, 320x240 before" in line for line in caplog.messages))
+        assert watched.told == []
+
+
 def test_a_clock_that_is_set_back_changes_no_frame_and_no_event(camera, classifier, monkeypatch, tmp_path):
     moments = iter([0.0] * 40)
     real = time.time

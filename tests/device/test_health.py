@@ -80,6 +80,22 @@ def test_what_follows_from_the_parts(
     assert json.loads(json.dumps(document)) == document
 
 
+def test_every_part_has_a_word_of_its_own() -> None:
+    """What an alert is made of: which part it is, also while all is well."""
+    health = Health("porch")
+    health.describe(sinks=[Sink(error=None)])
+    assert health.snapshot()["parts"] == {"source": "ok", "model": "ok", "sink:mqtt": "ok"}
+    health.set("source", "failed", "0 is gone")
+    health.set("delegate", "ok")
+    health.describe(sinks=[Sink(error="Connection refused")])
+    assert health.snapshot()["parts"] == {
+        "source": "failed",
+        "model": "ok",
+        "sink:mqtt": "degraded",
+        "delegate": "ok",
+    }
+
+
 def test_a_part_is_asked_for_by_name() -> None:
     health = Health("porch")
     assert health.part("source") == ("ok", "")

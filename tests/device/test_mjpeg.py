@@ -182,15 +182,19 @@ def test_a_chunked_answer_is_read(camera):
     ],
 )
 def test_a_stream_that_drops_is_taken_up_again(camera, caplog, fault):
-    camera.scripts = [fault, status(503), answer(part(PICTURES[1]), part(PICTURES[2]), hold=True)]
+    camera.scripts = [fault, status(503), status(503), answer(part(PICTURES[1]), part(PICTURES[2]), hold=True)]
+    told = []
     with caplog.at_level(logging.WARNING), MjpegSource(camera.url) as source:
+        source.tell = lambda condition, reason: told.append((condition, "503" in reason))
         frames = [source.read() for _ in PICTURES]
     assert [frame.image for frame in frames] == PICTURES
     assert [frame.index for frame in frames] == [0, 1, 2]
+    # Why it is away by now, and not only why it went.
+    assert told == [("failed", False), ("failed", True), ("failed", True), ("ok", False)]
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2  # one line when it goes, however many attempts, and one when it is back
-    assert "trying again" in said[0]
-    assert "back after" in said[1]
+    # One line for each reason, however many attempts, and one when it is back.
+    assert [line.rpartition("; ")[2].rpartition(": ")[2][:10] for line in said] == ["trying aga"] * 2 + ["back after"]
+    assert "503" in said[1]
 
 
 def test_a_header_of_a_part_without_end_is_a_drop(camera):

@@ -132,6 +132,13 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("box", ["0,0,2,1", "0,0,1"])
+def test_how_a_region_is_written_is_said_once(box):
+    with pytest.raises(EdgennError) as raised:
+        Options.of({**LEAST, "roi": box})
+    assert str(raised.value).count("X,Y,WIDTH,HEIGHT") == 1
+
+
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(), st.text(max_size=8), st.binary(max_size=4)
 )

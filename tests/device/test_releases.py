@@ -24,7 +24,7 @@ from stand_in_systemd import StandInSystemd
 from edgenn_device import release_install
 from edgenn_device import releases as releases_module
 from edgenn_device.errors import EdgennError
-from edgenn_device.release_command import main
+from edgenn_device.release_command import journal_line, main
 from edgenn_device.release_files import COMPLETE
 from edgenn_device.release_install import install
 from edgenn_device.release_prune import prune
@@ -361,6 +361,23 @@ def test_what_worked_once_has_to_prove_itself_again(device: Device) -> None:
     assert device.run("recover")[1]["release"] == device.holds() == B
 
 
+def test_power_lost_during_a_rollback_leads_back_to_where_it_began(device: Device) -> None:
+    def three(one: Device) -> None:
+        one.working(A)
+        one.working(B, "good other", options="others")
+        one.working(C, "good third")
+
+    three(device)
+    with fresh_device() as other:
+        three(other)
+        points = other.run("rollback")[2]
+    device.run_until(points.index("link swapped") + 1, "rollback")
+    assert device.releases.current == B
+    device.systemd.boot()
+    # And not to A, the newest that worked before B.
+    assert device.run("recover")[1]["release"] == device.holds() == C
+
+
 def test_a_switch_that_was_ended_while_the_device_went_on_is_mended_by_the_next_command(device: Device) -> None:
     device.working(A)
     device.add(B, "good other", options="others")
@@ -521,3 +538,42 @@ def test_undeploy_leaves_what_the_service_has_written(device: Device) -> None:
     assert not (device.places.units / UNIT).exists()
     assert (device.root / "var/lib/edgenn").exists()
     assert ["disable", "--now", UNIT] in device.systemd.calls
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "line"),
+    [
+        # Where nothing is changed nothing is written.
+        ("facts", {}, ""),
+        ("list", {"current": A, "releases": []}, ""),
+        ("prune", {"removed": [A]}, ""),
+        ("recover", {"release": A, "from": None, "reason": ""}, ""),
+        # What is changed, and what was to be.
+        ("deploy", {"ok": True, "release": B, "changed": "model"}, f"release {B} runs now, after {A} (model changed)"),
+        ("rollback", {"ok": True, "release": B, "changed": "release"}, f"gone back to release {B} from {A}"),
+        (
+            "deploy",  # refused before it came near the service
+            {"ok": False, "release": A, "reason": "golden vectors do not match"},
+            f"release {B} was not taken: golden vectors do not match; {A} goes on",
+        ),
+        (
+            "deploy",  # taken back
+            {"ok": False, "release": A, "reason": "no camera", "restored": True},
+            f"release {B} was not taken: no camera; {A} is back",
+        ),
+        (
+            "switch",
+            {"ok": False, "release": A, "reason": "no camera", "restored": False},
+            f"release {B} was not taken: no camera; {A} is back, and not well either",
+        ),
+        ("deploy", {"ok": False, "error": "pip does not work"}, "deploy was refused: pip does not work"),
+        (
+            "recover",
+            {"release": A, "from": B, "reason": "interrupted before it was proved"},
+            f"release {B} was not taken: interrupted before it was proved; {A} runs",
+        ),
+        ("remove", {"ok": True, "kept": None}, "removed: service and releases"),
+    ],
+)
+def test_what_becomes_of_releases_stands_in_the_journal(verb: str, said: dict[str, Any], line: str) -> None:
+    assert journal_line(verb, B, A, said) == line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from edgenn_device.errors import EdgennError
 from edgenn_device.health import Health
 from edgenn_device.model_file import attach, load
 from edgenn_device.notify import Notifier
-from edgenn_device.service import HealthSocket, exchange
+from edgenn_device.service import HealthSocket, _told_of_clock, exchange
 
 GARMENTS = Path(__file__).parents[2] / "models/garments/garments.tflite"
 CHILD = Path(__file__).parent / "service_child.py"
@@ -445,3 +446,31 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
 )
 def test_the_watchdog_s_time(environment: dict[str, str], expected: float | None) -> None:
     assert Notifier(environment).watchdog == expected
+
+
+def test_an_exchange_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    from edgenn_device.classifier import Classifier
+
+    with caplog.at_level("WARNING"):
+        exchange(Swapped(), lambda: Classifier(GARMENTS), Health("porch"))
+    digest = hashlib.sha256(load(GARMENTS).content).hexdigest()[:12]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"classifying with {GARMENTS} now (SHA-256 {digest}…)"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        # NTP's own steps, and nothing at all.
+        (0.0, []),
+        (29.0, []),
+        (-29.0, []),
+        # A board without a battery for its clock hears the time.
+        (86400.0, ["the clock was set forward by 86400 s: earlier times are of the clock before"]),
+        (-3600.0, ["the clock was set back by 3600 s: earlier times are of the clock before"]),
+    ],
+)
+def test_a_clock_that_is_set_is_worth_a_line(seconds: float, said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        assert _told_of_clock(1000.0, 1000.0 + seconds) == 1000.0 + seconds
+    assert [record.getMessage() for record in caplog.records] == said

@@ -185,7 +185,7 @@ def test_home_assistant_is_told_of_every_entity_and_told_again_when_it_starts(br
     sink.write(result(0))
     sink.event(event(0, thumbnail=b"jpeg"))
     told = {part.get("state_topic") or part.get("image_topic") for part in components.values()}
-    told.add(document["availability_topic"])
+    told.update(one["topic"] for one in document["availability"])
     until(lambda: told <= {where for where, _, _ in listener.heard}, f"missing {told}")
     # Whoever comes later finds the device, and how it is, at once.
     later = Listener(broker.port)
@@ -227,6 +227,23 @@ def test_what_home_assistant_makes_of_the_messages():
         shown = rendered(template, value=json.dumps(message), value_json=message, this={"attributes": attributes})
         assert bool(shown) is passes
         assert not passes or json.loads(shown) == message
+
+
+def test_a_label_of_a_camera_that_is_gone_is_not_shown_as_if_it_were_seen_now():
+    _, document = discovery(ABOUT, Topics("edgenn/porch"), "edgenn_porch")
+    connected = {"topic": "edgenn/porch/availability"}
+    # Home Assistant refuses a device of which an entity has both an availability_topic and an availability.
+    assert document["availability"] == [connected]
+    assert "availability_topic" not in document
+    for key, part in document["components"].items():
+        if key not in ("label", "confidence"):
+            assert "availability" not in part
+            continue
+        assert part["availability_mode"] == "all"
+        first, sees = part["availability"]
+        assert (first, sees["topic"]) == (connected, "edgenn/porch/state")
+        shown = {h: rendered(sees["value_template"], value_json={"health": h}) for h in ("ok", "degraded", "failed")}
+        assert shown == {"ok": "online", "degraded": "online", "failed": "offline"}
 
 
 def test_an_event_comes_with_its_picture_before_it(listener, sink):
@@ -380,6 +397,7 @@ def test_a_broker_that_was_away_gets_all_events_in_order_when_it_is_back(broker,
     assert sink.state()["error"] is None
     # One line when it went, one when it came back, and not one for every attempt between.
     assert 2 <= len(caplog.records) <= 4
+    assert "Errno" not in caplog.text
 
 
 def test_no_event_of_200_is_lost_or_seen_twice_while_the_broker_is_killed_at_random(

@@ -148,3 +148,24 @@ def test_two_runs_in_one_process_do_not_share_figures():
         assert fetch(one)[("edgenn_frames_total",)] == 1
         assert fetch(other)[("edgenn_frames_total",)] == 0
     one.close()
+
+
+class Disk:
+    """A sink as health sees it, behind its queue."""
+
+    name = "sqlite:events.db"
+
+    def state(self):
+        queued = {"results": 1, "events": 2}
+        return {"error": "No space left on device", "queued": queued, "dropped": {"results": 3, "events": 4}}
+
+
+def test_an_alert_can_name_the_part_that_is_not_well():
+    health = Health("porch")
+    health.describe(sinks=[Disk()])
+    with Prometheus("0", ABOUT, health=health.snapshot) as sink:
+        found = fetch(sink)
+    parts = {dict(labels)["part"]: value for (name, *labels), value in found.items() if name == "edgenn_part_ok"}
+    assert parts == {"source": 1, "model": 1, "sink:sqlite:events.db": 0}
+    assert found[("edgenn_sink_waiting", ("sink", "sqlite:events.db"))] == 3
+    assert found[("edgenn_sink_dropped_total", ("sink", "sqlite:events.db"))] == 7

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from edgenn_device.option_notes import NOTES
+from edgenn_device.options import Options
 from edgenn_device.service import ENDING
 
 SYSTEMD = Path(__file__).parents[2] / "device/systemd"
@@ -67,6 +71,38 @@ def test_it_fits_what_edgenn_does() -> None:
     assert values("ProcSubset") == []
     allowed = {value.split()[0] for value in values("DeviceAllow")}
     assert allowed == {"char-video4linux", "char-media", "char-dma_heap", "char-apex", "char-usb_device"}
+
+
+def test_every_option_of_the_units_says_what_it_is_for() -> None:
+    """`systemctl cat` is the documentation that a device has: no option stands there without a remark above it."""
+    for unit in (UNIT, SYSTEMD / "edgenn-releases.service"):
+        section, remarked = "", False
+        for line in unit.read_text().splitlines():
+            if line.startswith("["):
+                section, remarked = line, False
+            elif line.startswith("#"):
+                remarked = True
+            elif not line:
+                remarked = False
+            elif section == "[Service]":
+                assert remarked, f"{unit.name}: no remark above {line}"
+    # `systemctl status` and `systemctl help` name the options of the run, which are remarked in their own file.
+    assert values("Documentation")[0] == "file:/opt/edgenn/current/run.toml"
+
+
+def test_every_option_of_the_run_is_documented() -> None:
+    """In the file that a deploy puts on the device, and in docs/service.md."""
+    fields = {field.name for field in dataclasses.fields(Options)}
+    assert set(NOTES) == fields
+    page = (SYSTEMD.parents[1] / "docs/service.md").read_text()
+    missing = {name for name in fields if f"`{name.replace('_', '-')}`" not in page}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("name", sorted(NOTES))
+def test_an_example_of_an_option_can_be_taken_as_it_is(name: str) -> None:
+    value = tomllib.loads(f"value = {NOTES[name][1]}")["value"]
+    Options.of({"model": "model.tflite", "source": "0", name.replace("_", "-"): value})
 
 
 def test_the_user_is_made_with_its_groups(tmp_path: Path) -> None:

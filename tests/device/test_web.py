@@ -592,7 +592,7 @@ def test_writing_costs_nothing_that_a_client_decides(web: Running) -> None:
 
 
 def test_a_port_that_is_taken_is_one_line(web: Running) -> None:
-    with pytest.raises(EdgennError, match=r"cannot be served at 127\.0\.0\.1:\d+"):
+    with pytest.raises(EdgennError, match=r"cannot be served at 127\.0\.0\.1:\d+ \(Address already in use\): choose"):
         Live(ABOUT, Health(), port=web.port).open()
     with pytest.raises(EdgennError, match="cannot be served"):
         Live(ABOUT, Health(), host="203.0.113.7", token=TOKEN, port=0).open()

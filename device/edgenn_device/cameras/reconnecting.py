@@ -22,6 +22,8 @@ _FIRST_ATTEMPTS = 3
 # camera that has come back is seen within that.
 _SHORTEST_WAIT = 0.25
 _LONGEST_WAIT = 3.0
+# Different reasons of one outage that are logged; some have figures in them, and would be others at each attempt.
+_REASONS = 5
 # A camera that has been giving pictures and gives none for this long is taken for frozen. With the back-off's first
 # wait it leaves a camera that comes back at once below 5 seconds.
 SILENCE = 4.0
@@ -93,6 +95,7 @@ class ReconnectingSource(Source):
 
     def read(self) -> Frame | None:
         lost_at: float | None = None
+        told: set[str] = set()
         attempt = 0
         while not self._closed.is_set():
             try:
@@ -108,10 +111,12 @@ class ReconnectingSource(Source):
                 self._disconnect()
                 if self._closed.is_set():
                     break
-                if lost_at is None:
-                    lost_at = time.monotonic()
+                lost_at = time.monotonic() if lost_at is None else lost_at
+                # What it fails by now is what has to be mended: a camera that was restarted may ask for a password.
+                self.tell("failed", f"{error}; trying again until it is back")
+                if str(error) not in told and len(told) < _REASONS:
+                    told.add(str(error))
                     _log.warning("%s; trying again until it is back", error)
-                    self.tell("failed", f"{error}; trying again until it is back")
                 self._closed.wait(_wait(attempt))
                 attempt += 1
                 continue

@@ -47,8 +47,9 @@ class StillsSource(Source):
     def open(self) -> None:
         self._paths = sorted(self._find(), key=_natural)
         if not self._paths:
-            what = f"no picture ({', '.join(sorted(PICTURES))})" if self._root.is_dir() else "no such picture"
-            raise EdgennError(f"{self.name}: {what}")
+            if self._root.is_dir():
+                raise EdgennError(f"the folder {self.name} holds no picture ({', '.join(sorted(PICTURES))})")
+            raise EdgennError(f"there is no picture {self.name}: check the path")
         self._rest = iter(self._paths)
 
     def read(self) -> Frame | None:

@@ -95,9 +95,7 @@ def _check(device: Path) -> None:
     """Say what a person can mend before OpenCV says that it cannot open the camera."""
     if not device.exists():
         present = sorted(str(path) for path in Path("/dev").glob("video*"))
-        here = (
-            f"here are {', '.join(present)}" if present else "this machine has no /dev/video*: is the camera plugged in"
-        )
+        here = f"here are {', '.join(present)}" if present else "this machine has no /dev/video*; is it plugged in?"
         raise EdgennError(f"there is no camera {device}: {here}")
     if not device.is_char_device() or os.major(device.stat().st_rdev) != _VIDEO_MAJOR:
         raise EdgennError(f"{device} is not a video device")

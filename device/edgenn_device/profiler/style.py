@@ -4,12 +4,14 @@ CSS = """\
 :root {
   --paper: #f6f7f9; --sheet: #ffffff; --ink: #1f2430; --faint: #5b6472; --line: #e3e6eb;
   --accent: #0072b2; --bar: #cfe3f1; --wrong: #b34700; --pale: #7fb2d0; --dropped: #b9c0ca; --other: #009e73;
+  --shade: #0003;
   color-scheme: light dark;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171c; --sheet: #1d2128; --ink: #e7e9ee; --faint: #a0a8b5; --line: #323842;
     --accent: #56b4e9; --bar: #1f4a66; --wrong: #f0a35e; --pale: #3d7fa3; --dropped: #59606c; --other: #2fbf94;
+    --shade: #000a;
   }
 }
 * { box-sizing: border-box; }
@@ -35,7 +37,14 @@ section > :last-child { margin-bottom: 0; }
 .tiles dt { color: var(--faint); font-size: .875rem; }
 .tiles dd { margin: 0; }
 .value { font-size: 1.5rem; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; margin: 0 0 1rem; }
+/* A shadow at the side where a table goes on: its covers move with the table, it does not. */
+.scroll {
+  overflow-x: auto; margin: 0 0 1rem;
+  background: linear-gradient(to right, var(--sheet) 40%, transparent) 0 0 / 2rem 100% no-repeat local,
+    linear-gradient(to left, var(--sheet) 40%, transparent) 100% 0 / 2rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) 1px 0 / .75rem 100% no-repeat,
+    linear-gradient(to left, var(--shade), transparent) calc(100% - 1px) 0 / .75rem 100% no-repeat;
+}
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9375rem; }
 th, td { text-align: left; padding: .35rem 1.25rem .35rem 0; border-bottom: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }

@@ -65,6 +65,18 @@ def discovery(about: About, topics: Topics, identifier: str) -> tuple[str, dict[
         return {"platform": platform, "unique_id": f"{identifier}_{key}", "name": name, **rest}
 
     measured = {"state_topic": topics.state, "state_class": "measurement"}
+    # A camera that is gone shows nothing, and a label of an hour ago must not stand there as if it were seen now.
+    connected = {"topic": topics.availability}
+    sees = {
+        "availability": [
+            connected,
+            {
+                "topic": topics.state,
+                "value_template": "{{ 'offline' if value_json.health == 'failed' else 'online' }}",
+            },
+        ],
+        "availability_mode": "all",
+    }
     components = {
         "label": entity(
             "label",
@@ -73,6 +85,7 @@ def discovery(about: About, topics: Topics, identifier: str) -> tuple[str, dict[
             icon="mdi:tag-outline",
             state_topic=topics.label,
             value_template=f"{{{{ value[:{_LONGEST_STATE}] }}}}",
+            **sees,
         ),
         "confidence": entity(
             "confidence",
@@ -83,6 +96,7 @@ def discovery(about: About, topics: Topics, identifier: str) -> tuple[str, dict[
             suggested_display_precision=0,
             value_template="{{ None if value_json.confidence is none else (value_json.confidence * 100) | round(1) }}",
             **measured,
+            **sees,
         ),
         "fps": entity(
             "fps",
@@ -131,7 +145,8 @@ def discovery(about: About, topics: Topics, identifier: str) -> tuple[str, dict[
             "sw_version": about.version,
         },
         "origin": {"name": "edgenn", "sw_version": about.version},
-        "availability_topic": topics.availability,
+        # As a list: what an entity says itself holds against it only if it is of the same name.
+        "availability": [connected],
         "components": components,
     }
     return f"{_PREFIX}/device/{identifier}/config", document

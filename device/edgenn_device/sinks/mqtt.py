@@ -188,7 +188,8 @@ class _Link(threading.Thread):
                     self._converse()
                 except Exception as error:
                     # Whatever a broker, or what stands in its place, makes of it: this thread goes on trying.
-                    self._note(f"{self._broker.name}: {error or type(error).__name__}")
+                    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                    self._note(f"{self._broker.name}: {words or type(error).__name__}")
                 if self.connected:
                     failures = 0
                     self.connected = False

@@ -142,10 +142,31 @@ class Prometheus(Sink):
             for word in _STATES:
                 state.add_metric([word], int(health["state"] == word))
             yield state
+            yield from self._parts(health)
             if health.get("temperature_c") is not None:
                 yield families.GaugeMetricFamily(
                     "edgenn_temperature_celsius", "Of the processor.", health["temperature_c"]
                 )
+
+    def _parts(self, health: dict[str, Any]) -> Iterator[Any]:
+        """What an alert names: the part that is not well, and what a sink could not keep."""
+        families = self._families
+        well = families.GaugeMetricFamily(
+            "edgenn_part_ok", "1 while the source, the model, the delegate or a sink is well.", labels=["part"]
+        )
+        for part, word in health["parts"].items():
+            well.add_metric([part], int(word == "ok"))
+        yield well
+        waiting = families.GaugeMetricFamily("edgenn_sink_waiting", "Not yet written or sent.", labels=["sink"])
+        lost = families.CounterMetricFamily(
+            "edgenn_sink_dropped", "Given up because too much was waiting.", labels=["sink"]
+        )
+        for name, said in health["sinks"].items():
+            if "queued" in said:
+                waiting.add_metric([name], sum(said["queued"].values()) + said.get("spooled", 0))
+                lost.add_metric([name], sum(said["dropped"].values()) + said.get("spool_dropped", 0))
+        yield waiting
+        yield lost
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -326,8 +326,10 @@ def _shown(image: Any) -> bytes:
 
 
 def _file(name: str) -> Response:
-    data = files(__package__).joinpath("static", name).read_bytes()
-    return Response(data, media_type=_KINDS[name.rpartition(".")[2]])
+    kind, folder = name.rpartition(".")[2], files(__package__).joinpath("static")
+    # A page's file begins within its <head>; what all pages have before that stands in one place.
+    before = folder.joinpath("head.html").read_bytes() if kind == "html" else b""
+    return Response(before + folder.joinpath(name).read_bytes(), media_type=_KINDS[kind])
 
 
 def _refused(again: bool) -> Response:
