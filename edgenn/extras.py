@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from edgenn_device.errors import EdgennError
@@ -44,9 +45,27 @@ def require(module: str) -> Any:
         missing = (error.name or root).partition(".")[0]
         if missing not in (root, "tensorflow"):
             raise EdgennError(_broken(root, error)) from None
-        raise EdgennError(f"{missing} is missing; this needs the training extra: pip install 'edgenn[train]'") from None
+        raise EdgennError(_missing(missing)) from None
     except ImportError as error:
         raise EdgennError(_broken(root, error)) from None
+
+
+def check_installed(module: str) -> None:
+    """Refuse what will need `module` where that is not installed, without the seconds that importing it takes.
+
+    Raises:
+      EdgennError: it is not installed.
+    """
+    try:
+        missing = module not in sys.modules and find_spec(module) is None
+    except ModuleNotFoundError:  # a finder that refuses it
+        missing = True
+    if missing:
+        raise EdgennError(_missing(module))
+
+
+def _missing(module: str) -> str:
+    return f"{module} is missing; this needs the training extra: pip install 'edgenn[train]'"
 
 
 def _broken(root: str, error: ImportError) -> str:

@@ -51,7 +51,7 @@ class _Verbs(click.Group):
         if name not in VERBS:
             return None
         command: click.Command = import_module(f"edgenn.cli.{name}").command
-        command.name = name
+        command.name, command.short_help = name, VERBS[name]
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -64,7 +64,11 @@ class _Verbs(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError:
-            raise click.UsageError(f"no verb {args[0]!r}: choose one of {', '.join(VERBS)}") from None
+            import difflib
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.7)
+            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(VERBS)}"
+            raise click.UsageError(f"no verb {args[0]!r}: {hint}") from None
 
 
 @click.group(
@@ -86,8 +90,12 @@ def main() -> None:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
         status = done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = 2
     except click.UsageError as error:
-        status = _say(error.format_message(), f"; try `{error.ctx.command_path} --help`" if error.ctx else "")
+        hint = f"; try `{error.ctx.command_path} --help`" if error.ctx else ""
+        status = _say(error.format_message().removesuffix("."), hint)
     except (click.Abort, KeyboardInterrupt):
         click.echo("\nedgenn: interrupted", err=True)
         status = 130

@@ -12,13 +12,14 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn_device.collect import Collected, Step
 
 
 @click.command(
     "collect",
-    short_help="Take pictures of one class from a camera, or bring home what devices kept.",
     epilog="Example: edgenn collect --source 0 --label shirt --out photos --count 50; "
     "edgenn collect --from pi@porch.local --out unsure",
 )
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
     metavar="HOST...",
     help="Bring home the frames of which these devices were unsure: [user@]host[:port], or names of --inventory.",
 )
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@shared.inventory
 @click.option("--remove", is_flag=True, help="With --from: remove from the device what has come home.")
 @click.option(
     "--source",
     metavar="SOURCE",
-    help="picamera, 0 or /dev/video0, rtsp://…, http://… (MJPEG), a video file, a folder or glob of pictures, or "
-    "synthetic.",
+    help="picamera, 0 or /dev/video0, rtsp://…, http://… (MJPEG), a video file, a picture, a folder or glob of "
+    "pictures, or synthetic.",
 )
-@click.option("--label", help="The class: the folder below DIR that the pictures go into.")
+@click.option("--label", metavar="NAME", help="The class: the folder below DIR that the pictures go into.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="What `edgenn train` reads.")
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Pictures.")
 @click.option(
-    "--every", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="S", help="Seconds between two."
+    "--every", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="SECONDS", help="Between two."
 )
-@click.option("--json", "as_json", is_flag=True, help="What was taken, as one JSON document.")
+@shared.as_json
 def command(
     more: tuple[str, ...],
     devices: tuple[str, ...],

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgenn.extras import require
+from edgenn.extras import check_installed, require
 from edgenn_device.errors import EdgennError
+
+from . import options as shared
 
 if TYPE_CHECKING:
     from edgenn.conversion.debug import Diagnosis
@@ -30,11 +32,15 @@ Examples:
   edgenn debug elsewhere.tflite --run runs/first --json"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--photos", type=click.Path(path_type=Path), help="Where the photos are now, if they were moved.")
-@click.option("--run", type=click.Path(path_type=Path), help="The run, if MODEL does not lie in its folder.")
-@click.option("--out", type=click.Path(path_type=Path), help=f"Folder to write {PAGE} and {FIGURES} to.")
-@click.option("--overwrite", is_flag=True, help="Replace them if they are there.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--photos", type=click.Path(path_type=Path), metavar="DIR", help="Where the photos are now, if they were moved."
+)
+@click.option(
+    "--run", type=click.Path(path_type=Path), metavar="DIR", help="The run, if MODEL does not lie in its folder."
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help=f"Folder to write {PAGE} and {FIGURES} to.")
+@shared.overwrite
+@shared.as_json
 def command(
     model: Path, photos: Path | None, run: Path | None, out: Path | None, overwrite: bool, as_json: bool
 ) -> None:
@@ -43,7 +49,7 @@ def command(
     MODEL is a .tflite that `edgenn convert` made, also a *.rejected.tflite, or the folder of a run. It is compared with
     the run's float model on the validation photos: which layer adds most noise, which classes and photos pay for it.
     """
-    require("tensorflow")
+    check_installed("tensorflow")
     _writable(out, overwrite)
     from edgenn.conversion.debug import diagnose
 

@@ -11,6 +11,8 @@ import click
 
 from edgenn.demo.watcher import Step, Watcher
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.demo.outcome import Demo
 
@@ -26,13 +28,16 @@ Examples:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     default=Path("demo"),
     show_default=True,
     help="Folder for photos, run, model, video and report; it must not exist yet.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Other garments.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier demo at --out.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", default=0, show_default=True, help="Other garments."
+)
+@shared.overwrite
+@shared.as_json
 def command(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """Draw garments, train on them, quantize to int8, classify a video as a camera feed, and write a report.
 

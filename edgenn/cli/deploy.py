@@ -14,6 +14,8 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.deployment.deploy import Deployed
 
@@ -22,13 +24,12 @@ _HEADINGS = ("HOST", "RELEASE", "CHANGED", "SENT", "SECONDS")
 
 @click.command(
     "deploy",
-    short_help="Bring a model to devices; one that does not work there takes itself back.",
     epilog="Example: edgenn deploy runs/first/model.tflite pi@raspberrypi.local --source picamera",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
-@click.option("--source", metavar="SOURCE", help="What the devices look at; as for `edgenn run`.")
+@shared.inventory
+@click.option("--source", metavar="SOURCE", help="What the devices look at, as for `edgenn run`.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -44,12 +45,12 @@ _HEADINGS = ("HOST", "RELEASE", "CHANGED", "SENT", "SECONDS")
 @click.option(
     "--within",
     type=click.FloatRange(min=1),
-    default=60.0,
+    default=60,
     metavar="SECONDS",
     help="In which a release has to prove itself there.",
     show_default=True,
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.as_json
 def command(
     model: Path,
     hosts: tuple[str, ...],

@@ -13,13 +13,15 @@ import click
 
 from edgenn_device.doctor import Check, checks
 
+from . import options as shared
+
 _MARKS = {True: "✓", False: "✗", None: "–"}
 _PLAIN_MARKS = {True: "ok", False: "NO", None: "--"}
 _COLOURS = {True: "green", False: "red", None: "yellow"}
 
 
 @click.command(epilog="Example: edgenn doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """What this machine can and cannot do, and the line to type to mend it.

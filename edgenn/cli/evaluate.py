@@ -14,6 +14,8 @@ import click
 from edgenn.extras import require
 from edgenn_device.errors import EdgennError
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.evaluation import Evaluation
 
@@ -37,18 +39,17 @@ Examples:
     help="Photos to use.  [default: test if there is such a folder; else validation, if there is such a folder or the "
     "model was trained on these photos; else all]",
 )
-@click.option("--classes", help="Folders to use, with commas between; all if not given.")
-@click.option("--labels", type=click.Path(path_type=Path), help="File with one label a line, for a model without any.")
+@shared.classes
+@shared.labels
+@shared.runtime
 @click.option(
-    "--runtime",
-    type=click.Choice(["auto", "litert", "tflite-runtime", "tensorflow"]),
-    default="auto",
-    show_default=True,
-    help="What executes a .tflite; accuracy depends on it a little.",
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page with tables, figures and worst pictures.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page with tables, figures and worst pictures.")
-@click.option("--overwrite", is_flag=True, help="Replace a file at --report.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.overwrite
+@shared.as_json
 def command(
     model: Path, photos: Path, classes: str | None, report: Path | None, overwrite: bool, as_json: bool, **options: Any
 ) -> None:

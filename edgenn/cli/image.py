@@ -10,6 +10,8 @@ import click
 
 from edgenn_device.errors import EdgennError
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.deployment.image import Wifi
 
@@ -18,14 +20,18 @@ _OWN_KEYS = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")
 
 @click.command(
     "image",
-    short_help="Make a new SD card come up as a working device.",
     epilog="Example: edgenn image garments.tflite --boot /media/$USER/bootfs --name porch --wifi home --country GB",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--boot", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The card's bootfs.")
 @click.option("--name", required=True, metavar="NAME", help="What the device is called: NAME.local on the network.")
-@click.option("--source", metavar="SOURCE", help="As for `edgenn run`.  [default: picamera]")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A run.toml, for more than the source.")
+@click.option("--source", metavar="SOURCE", help="What the device looks at, as for `edgenn run`.  [default: picamera]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Options of `edgenn run` for the device (docs/run.toml).",
+)
 @click.option(
     "--ssh-key",
     type=click.Path(path_type=Path),
@@ -38,7 +44,7 @@ _OWN_KEYS = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")
 @click.option("--country", metavar="XX", help="Where the device is, for Wi-Fi: GB, DE, US ….")
 @click.option("--hidden", is_flag=True, help="The Wi-Fi network does not tell its name.")
 @click.option("--timezone", metavar="ZONE", help="Such as Europe/London.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@shared.as_json
 def command(
     model: Path,
     boot: Path,

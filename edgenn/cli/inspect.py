@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.conversion.targets import Verdict
     from edgenn_device.card import InputSpec
@@ -33,9 +35,9 @@ Examples:
   edgenn inspect mobilenet.tflite --labels imagenet_labels.txt --json"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), help="File with one label a line, instead of the model's.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(model: Path, labels: Path | None, as_json: bool) -> None:
+@shared.labels
+@shared.as_json
+def command(model: Path, labels: str | None, as_json: bool) -> None:
     """What is in MODEL, a .tflite, and which targets can run it.
 
     The file is verified. If its card has golden vectors, it is also run on them, to see whether this machine computes

@@ -10,20 +10,29 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 # Told apart at a glance; in the order in which terminals show them well on both grounds.
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 
 
 @click.command(
     "logs",
-    short_help="What devices write in their journal.",
     epilog="Example: edgenn logs -f pi@porch.local pi@gate.local",
 )
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@shared.inventory
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is being written, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="Of the past, of each.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each: host, time, text.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Of the past, of each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line on stdout: host, time, text.")
 def command(hosts: tuple[str, ...], inventory: Path | None, follow: bool, lines: int, as_json: bool) -> None:
     """Show the journal of each device's service, by time (UTC), the device's name before each line.
 

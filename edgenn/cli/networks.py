@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.networks import Network
 
@@ -35,9 +37,16 @@ Examples:
   edgenn networks
   edgenn networks --size 96 --classes 3 --json"""
 )
-@click.option("--size", type=click.IntRange(8, 1024), help="Side of the pictures in pixels, instead of each one's own.")
-@click.option("--classes", type=click.IntRange(2, 100_000), help=f"Classes to tell apart.  [default: {_CLASSES}]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--size",
+    type=click.IntRange(8, 1024),
+    metavar="PIXELS",
+    help="Side of the pictures in pixels, instead of each one's own.",
+)
+@click.option(
+    "--classes", type=click.IntRange(2, 100_000), metavar="N", help=f"Classes to tell apart.  [default: {_CLASSES}]"
+)
+@shared.as_json
 def command(size: int | None, classes: int | None, as_json: bool) -> None:
     """The networks that `edgenn train --network` takes, with what they cost.
 

@@ -16,6 +16,8 @@ from edgenn_device.errors import AnswerIsNo, EdgennError
 from edgenn_device.files import write_atomically
 from edgenn_device.profiler import SECONDS
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn_device.profiler import Profile
 
@@ -39,11 +41,12 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 @click.option(
     "--seconds",
     type=float,
+    metavar="SECONDS",
     default=SECONDS,
-    show_default=True,
+    show_default=f"{SECONDS:g}",
     help="At most, unless the median is known to 1% before.",
 )
-@click.option("--runs", type=click.IntRange(min=1), help="Count so many runs, whatever time they take.")
+@click.option("--runs", type=click.IntRange(min=1), metavar="N", help="Count so many runs, whatever time they take.")
 @click.option("--mlperf", is_flag=True, help="At least 1024 runs and 60 s: MLPerf's single stream, 90th percentile.")
 @click.option("--threads", metavar="N[,N...]", callback=_counts, help="CPU threads.  [default: the cores, 4 at most]")
 @click.option(
@@ -64,6 +67,7 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 )
 @click.option(
     "--source",
+    metavar="SOURCE",
     default="synthetic",
     show_default=True,
     help="Where the pipeline's frames come from, as for `edgenn run`; none: no pipeline, preprocess and invoke alone.",
@@ -71,13 +75,19 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 @click.option(
     "--timeline",
     type=click.Path(path_type=Path),
-    help="Write there what each stage did when (open in ui.perfetto.dev).",
+    metavar="FILE",
+    help="What each stage did when (open in ui.perfetto.dev).",
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="Labels file, for a model that carries none.")
+@shared.labels
 @click.option(
     "--device", metavar="NAME", help="Measure nothing: estimate for pi4, pi5, … or the file of --save-device."
 )
-@click.option("--save-device", type=click.Path(path_type=Path), help="Describe this board in FILE.toml, for --device.")
+@click.option(
+    "--save-device",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Describe this board in FILE.toml, for --device.",
+)
 @click.option(
     "--compare",
     nargs=2,
@@ -86,19 +96,23 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
     help="Is B slower than A? Two models, timed in turns; or two files of --out FILE.json, as they are.",
 )
 @click.option(
-    "--fail-over", multiple=True, metavar="p99=30ms", help="Exit 1 when invoke is slower; p50 … p99.9, mean, max."
+    "--fail-over",
+    multiple=True,
+    metavar="p99=30ms",
+    help="Exit 1 when invoke is slower; p50 … p99.9, mean, max; repeatable.",
 )
 @click.option("--on", metavar="HOST", help="Measure on that device, with its release: [user@]host[:port].")
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="HOST is a name of this inventory.")
+@shared.inventory
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for pasting into an issue.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, with everything.")
+@shared.as_json
 @click.option(
     "--out",
     multiple=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Also write FILE.json, .md, .html or .txt; repeatable.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@shared.overwrite
 def command(
     models: tuple[Path, ...],
     seconds: float,
@@ -109,7 +123,7 @@ def command(
     kernels: list[str],
     source: str,
     timeline: Path | None,
-    labels: Path | None,
+    labels: str | None,
     device: str | None,
     save_device: Path | None,
     compare: tuple[Path, Path] | None,
@@ -218,7 +232,7 @@ def _profile_there(
     on: str,
     inventory: Path | None,
     models: tuple[Path, ...],
-    labels: Path | None,
+    labels: str | None,
     timeline: Path | None,
     save_device: Path | None,
     as_json: bool,
@@ -253,7 +267,7 @@ def _profile_there(
             models,
             passed,
             wanted,
-            beside={"--labels": labels} if labels is not None else None,
+            beside={"--labels": Path(labels)} if labels is not None else None,
             width=_width(),
         )
     finally:

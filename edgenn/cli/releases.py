@@ -12,17 +12,18 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 _WORDS = {"proved": "worked", "failed": "taken back", "new": "never run"}
 
 
 @click.command(
     "releases",
-    short_help="What was deployed to devices, and what became of it.",
     epilog="Example: edgenn releases pi@raspberrypi.local",
 )
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.inventory
+@shared.as_json
 def command(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
     """Show the releases that every HOST keeps, the newest first; → is the one it runs."""
     from edgenn.deployment.hosts import chosen

@@ -10,16 +10,17 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 
 @click.command(
     "rollback",
-    short_help="Go back to the release before.",
     epilog="Example: edgenn rollback pi@raspberrypi.local",
 )
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@shared.inventory
 @click.option("--to", metavar="RELEASE", help="One that `edgenn releases` shows.  [default: the last that worked]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.as_json
 def command(hosts: tuple[str, ...], inventory: Path | None, to: str | None, as_json: bool) -> None:
     """Switch every HOST to the newest release before its current one that worked there.
 

@@ -11,10 +11,11 @@ import click
 
 from edgenn_device.errors import EdgennError
 
+from . import options as shared
+
 
 @click.command(
     "run",
-    short_help="Classify a camera, a video or a folder, live.",
     epilog="Example: edgenn run models/garments/garments.tflite --source synthetic --limit 100 --profile",
 )
 @click.argument("model", type=click.Path(), required=False)
@@ -29,7 +30,7 @@ from edgenn_device.errors import EdgennError
     multiple=True,
     metavar="SINK",
     help="Where results and events go as well: jsonl:PATH, csv:PATH, sqlite:PATH, mqtt://HOST, https://… (webhook), "
-    "prometheus:PORT, video:FOLDER. May be repeated.",
+    "prometheus:PORT, video:DIR; repeatable.",
 )
 @click.option(
     "--web",
@@ -47,9 +48,15 @@ from edgenn_device.errors import EdgennError
 @click.option("--fast", is_flag=True, help="A video (or synthetic) as fast as possible, every frame; not at its pace.")
 @click.option("--roi", metavar="X,Y,W,H", help="Look at a part of the picture only, in fractions of it (0 to 1).")
 @click.option(
-    "--rotate", type=click.Choice(["0", "90", "180", "270"]), help="Turn the picture clockwise by so many degrees."
+    "--rotate",
+    type=click.Choice(["0", "90", "180", "270"]),
+    help="Degrees to turn the picture clockwise.  [default: 0]",
 )
-@click.option("--flip", type=click.Choice(["none", "horizontal", "vertical", "both"]), help="Mirror the picture.")
+@click.option(
+    "--flip",
+    type=click.Choice(["none", "horizontal", "vertical", "both"]),
+    help="Mirror the picture.  [default: none]",
+)
 @click.option("--size", metavar="WIDTHxHEIGHT", help="Pixels to ask a USB camera or picamera for.")
 @click.option("--exposure", metavar="SECONDS", help="Exposure of a USB camera or picamera, such as 1/100.")
 @click.option(
@@ -57,20 +64,27 @@ from edgenn_device.errors import EdgennError
     default=None,
     help="Ask the network only when the scene has changed; by default for cameras.",
 )
-@click.option("--labels", type=click.Path(), help="A file with one label a line, for a model that carries none.")
+@shared.labels
 @click.option("--delegate", metavar="DELEGATE", help="usb, pci or :N (Edge TPU), a delegate's library, or cpu.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the interpreter.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: the cores, 4 at most]"
+)
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "litert", "tflite-runtime", "tensorflow"]),
+    type=click.Choice(shared.RUNTIMES),
     help="What executes the model.  [default: auto]",
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Labels per result.  [default: 3]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Labels for each result.  [default: 3]")
 @click.option("--name", metavar="NAME", help="What this device is called.  [default: its host name]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document per frame, and a last one with the summary.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document a frame on stdout, and a last one with the summary."
+)
 @click.option("--profile", is_flag=True, help="At the end, p50, p90 and p99 of every stage, sink and frame's age.")
 @click.option(
-    "--timeline", type=click.Path(path_type=Path), metavar="FILE", help="What each stage did when, for Perfetto."
+    "--timeline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What each stage did when (open in ui.perfetto.dev).",
 )
 def command(config: str | None, as_json: bool, profile: bool, timeline: Path | None, fast: bool, **given: Any) -> None:
     """Classify what SOURCE shows with MODEL (a .tflite), frame by frame, until it ends or Ctrl-C.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgenn.extras import require
+from edgenn.extras import check_installed, require
 from edgenn.search.watcher import Watcher
+
+from . import options as shared
 
 if TYPE_CHECKING:
     from edgenn import data
@@ -29,23 +31,33 @@ Examples:
 )
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the search; the same one goes on with it."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the search; the same one goes on with it.",
 )
 @click.option("--max-latency", metavar="TIME", help="Of one picture on this machine, for instance 20ms.")
 @click.option("--max-size", metavar="SIZE", help="Of the .tflite, for instance 1MB or 500kB.")
-@click.option("--trials", type=int, default=30, show_default=True, help="How many networks are trained in all.")
+@click.option(
+    "--trials", type=int, metavar="N", default=30, show_default=True, help="How many networks are trained in all."
+)
 @click.option("--timeout", metavar="TIME", help="Begin no further trial after this time, for instance 2h.")
-@click.option("--networks", help="Networks to choose from, with commas between; all if not given.")
+@click.option(
+    "--networks", metavar="NAME[,NAME...]", help="Networks to choose from, with commas between.  [default: all]"
+)
 @click.option(
     "--weights",
     multiple=True,
     metavar="imagenet|PATH|none",
-    help="Trained weights to start from; given repeatedly, the first that fits. none: from nothing.  [default: none]",
+    help="Trained weights to start from; repeatable, the first that fits. none: from nothing.  [default: none]",
 )
-@click.option("--classes", help="Folders to use, with commas between; all if not given.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Settings that are not searched, from a TOML file.")
+@shared.classes
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file with settings that are not searched."
+)
 @click.option("--storage", metavar="URL", help="Database that several processes share.  [default: DIR/study.db]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.as_json
 def command(
     photos: Path,
     out: Path,
@@ -71,7 +83,7 @@ def command(
         None if max_size is None else units.size(max_size, "--max-size"),
     )
     seconds = None if timeout is None else units.duration(timeout, "--timeout")
-    require("tensorflow")
+    check_installed("tensorflow")
     from edgenn.search.searcher import check_found, search
     from edgenn.training import Recipe
 

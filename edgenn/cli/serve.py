@@ -9,36 +9,53 @@ import click
 
 from edgenn_device.errors import EdgennError
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.serving.server import Serving
 
 
 @click.command(
     "serve",
-    short_help="Answer pictures over HTTP: JSON, and the Open Inference Protocol.",
     epilog="Example: edgenn serve model.tflite, and then: curl --data-binary @photo.jpg http://127.0.0.1:8000/classify",
 )
 @click.argument("model", type=click.Path())
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; elsewhere with a token.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--name", help="What the model is called in answers and paths.  [default: the card's name]")
-@click.option("--labels", type=click.Path(), help="A file with one label a line, for a model that carries none.")
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="To listen on; elsewhere with a token."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8000, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--name", metavar="NAME", help="What the model is called in answers and paths.  [default: the card's name]"
+)
+@shared.labels
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Interpreters.  [default: the cores]")
+@shared.runtime
 @click.option(
-    "--runtime",
-    type=click.Choice(["auto", "litert", "tflite-runtime", "tensorflow"]),
-    default="auto",
+    "--token-file", type=click.Path(), metavar="FILE", help="A private file with the token that clients must show."
+)
+@click.option(
+    "--queue", type=click.IntRange(min=1), metavar="N", default=32, show_default=True, help="Requests that may wait."
+)
+@click.option(
+    "--max-body", type=click.FloatRange(0.001, 1024), metavar="MB", default=16, show_default=True, help="Of a request."
+)
+@click.option(
+    "--max-pixels",
+    type=click.FloatRange(0.001, 134),
+    metavar="MILLIONS",
+    default=50,
     show_default=True,
-    help="What executes the model.",
-)
-@click.option("--token-file", type=click.Path(), help="A private file with the token that clients must show.")
-@click.option("--queue", type=click.IntRange(min=1), default=32, show_default=True, help="Requests that may wait.")
-@click.option("--max-body", type=click.FloatRange(0.001, 1024), default=16, show_default=True, help="MB a request.")
-@click.option(
-    "--max-pixels", type=click.FloatRange(0.001, 134), default=50, show_default=True, help="Millions a picture."
+    help="Of a picture.",
 )
 @click.option(
-    "--drain", type=click.FloatRange(0.1, 3600), default=20, show_default=True, help="Seconds to end after SIGTERM."
+    "--drain",
+    type=click.FloatRange(0.1, 3600),
+    metavar="SECONDS",
+    default=20,
+    show_default=True,
+    help="To end after SIGTERM.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout once it accepts connections.")
 def command(

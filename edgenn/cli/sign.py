@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 
+from . import options as shared
+
 
 @click.command(
     "sign",
-    short_help="Sign a model for devices that accept signed ones alone.",
     epilog="Example: edgenn sign --new-key ~/.edgenn/garments.key && edgenn deploy --sign ~/.edgenn/garments.key …",
 )
 @click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--new-key", type=click.Path(path_type=Path), metavar="KEY", help="Make KEY, which signs, and KEY.pub.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="KEY", help="Sign MODEL with KEY: MODEL.sig.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@shared.as_json
 def command(models: tuple[Path, ...], new_key: Path | None, key: Path | None, as_json: bool) -> None:
     """Make a pair of keys, or sign models with one.
 

@@ -12,6 +12,8 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.deployment.status import Status
 
@@ -24,13 +26,12 @@ _NUMBERS = ("FPS", "P90", "TEMP")
 
 @click.command(
     "status",
-    short_help="How devices are: release, health, speed, temperature, label now.",
     epilog="Example: edgenn status --inventory pis.toml",
 )
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
+@shared.inventory
 @click.option("--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; with --watch one a look.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; with --watch one a look.")
 def command(hosts: tuple[str, ...], inventory: Path | None, watch: bool, as_json: bool) -> None:
     """Show every device in a row, the worst first; exit 1 if one of them is not well.
 

@@ -15,6 +15,8 @@ import click
 
 from edgenn_device.errors import AnswerIsNo, EdgennError
 
+from . import options as shared
+
 if TYPE_CHECKING:
     from edgenn.tagging.catalogue import Request, Summary
     from edgenn.tagging.records import Tagged
@@ -28,7 +30,6 @@ _RATE_OVER = 30.0
 
 
 @click.command(
-    short_help="Label a catalogue of pictures.",
     epilog="""\b
 Examples:
   edgenn tag model.tflite photos --out tags.csv
@@ -40,9 +41,11 @@ Examples:
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, type=click.Path())
-@click.option("--out", type=click.Path(), help=".csv, .jsonl or .parquet; without it rows go to stdout.")
-@click.option("--labels", type=click.Path(), help="A file with one label a line, for a model that carries none.")
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Labels a picture.")
+@click.option("--out", type=click.Path(), metavar="OUT", help=".csv, .jsonl or .parquet; without it rows go to stdout.")
+@shared.labels
+@click.option(
+    "--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="Labels for each result."
+)
 @click.option(
     "--minimum-confidence",
     type=click.FloatRange(0, 1),
@@ -50,13 +53,7 @@ Examples:
     help="Below it a picture is `unknown`.  [default: what the model's card says]",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
-@click.option(
-    "--runtime",
-    type=click.Choice(["auto", "litert", "tflite-runtime", "tensorflow"]),
-    default="auto",
-    show_default=True,
-    help="What executes the model.",
-)
+@shared.runtime
 @click.option("--move-to", metavar="'DIR/{label}'", help="Move each picture into its label's folder.")
 @click.option("--link", metavar="'DIR/{label}'", help="The same with symbolic links; the pictures stay.")
 @click.option("--review", is_flag=True, help="Write report.html beside OUT, to look the labels over and correct them.")
@@ -72,8 +69,8 @@ Examples:
 )
 @click.option("--apply", "corrections", type=click.Path(), metavar="FILE", help="Make folders of corrections.json.")
 @click.option("--to", "target", type=click.Path(), metavar="DIR", help="With --apply: DIR/<label>/picture.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT.")
-@click.option("--json", "as_json", is_flag=True, help="A summary as JSON; without --out, a line of JSON a picture.")
+@shared.overwrite
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; without --out, one a picture.")
 def command(
     model: Path | None,
     paths: tuple[str, ...],

@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgenn.extras import require
+from edgenn.extras import check_installed, require
+from edgenn.training.recipe import DEFAULTS, Recipe
 from edgenn.training.watcher import Watcher
+
+from . import options as shared
 
 if TYPE_CHECKING:
     from edgenn import data
-    from edgenn.training import Recipe
     from edgenn.training.fit import Epoch
 
 # More unreadable photos than this are counted, not listed.
 _MOST_LISTED = 10
 # Pieces of advice that are printed; the report has all.
 _MOST_ADVICE = 3
+
+
+def _default(setting: str) -> str:
+    """What help says of a default that goes with what training starts from."""
+    scratch, transfer = DEFAULTS["scratch"][setting], DEFAULTS["transfer"][setting]
+    return f"[default: {scratch:g}]" if scratch == transfer else f"[default: {scratch:g}; with --weights {transfer:g}]"
 
 
 @click.command(
@@ -33,30 +41,65 @@ Examples:
   edgenn train photos --out runs/best --resume"""
 )
 @click.argument("photos", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it must not exist yet.")
 @click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Settings from a TOML file; the options below go first."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the run; it must not exist yet.",
 )
-@click.option("--network", help="Network by name (simple_cnn).")
-@click.option("--width", type=int, help="Width of the network: channels of its first convolution.")
-@click.option("--depth", type=int, help="Depth of the network: number of its blocks.")
-@click.option("--dropout", type=float, help="Share of features dropped in training.")
-@click.option("--weights", metavar="imagenet|PATH|none", help="Trained weights to start from.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file with settings; the options here win."
+)
+@click.option(
+    "--network",
+    metavar="NAME",
+    help=f"One of `edgenn networks`, or a file with a network of your own.  [default: {Recipe.network}]",
+)
+@click.option("--width", type=int, metavar="N", help="Width of the network: channels of its first convolution.")
+@click.option("--depth", type=int, metavar="N", help="Depth of the network: number of its blocks.")
+@click.option("--dropout", type=float, metavar="SHARE", help="Share of features dropped in training.")
+@click.option("--weights", metavar="imagenet|PATH|none", help="Trained weights to start from.  [default: none]")
 @click.option("--fine-tune-from", metavar="LAYER", help="With --weights: train from this layer or block on; head, all.")
 @click.option("--distill", metavar="TEACHER", help="A run or .keras model whose answers are learnt too.")
-@click.option("--size", type=int, help="Side of the square input, in pixels; the network's own if not given.")
-@click.option("--resize", type=click.Choice(["stretch", "crop", "pad"]), help="How a photo becomes a square.")
-@click.option("--classes", help="Folders to use, with commas between; all if not given.")
-@click.option("--epochs", type=int, help="Most epochs; training stops earlier when validation no longer gains.")
-@click.option("--patience", type=int, help="Epochs without gain after which to stop.")
-@click.option("--batch", type=int, help="Photos a step.")
-@click.option("--learning-rate", type=float, help="Peak of the learning rate.")
-@click.option("--weight-decay", type=float, help="Weight decay of AdamW.")
-@click.option("--seed", type=int, help="Seed of the weights, the order of photos and the augmentation.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "mixed"]), help="auto: mixed where it is faster.")
+@click.option("--size", type=int, metavar="PIXELS", help="Side of the square input.  [default: the network's own]")
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "crop", "pad"]),
+    help=f"How a photo becomes a square.  [default: {Recipe.resize}]",
+)
+@shared.classes
+@click.option(
+    "--epochs",
+    type=int,
+    metavar="N",
+    help=f"Most epochs; training stops earlier when validation no longer gains.  {_default('epochs')}",
+)
+@click.option(
+    "--patience", type=int, metavar="N", help=f"Epochs without gain after which to stop.  {_default('patience')}"
+)
+@click.option("--batch", type=int, metavar="N", help=f"Photos a step.  {_default('batch')}")
+@click.option(
+    "--learning-rate",
+    type=float,
+    metavar="RATE",
+    help=f"Peak of the learning rate.  {_default('learning_rate')}",
+)
+@click.option("--weight-decay", type=float, metavar="RATE", help=f"Weight decay of AdamW.  {_default('weight_decay')}")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help=f"Of the weights, the order of photos and the augmentation.  [default: {Recipe.seed}]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "mixed"]),
+    help=f"auto: mixed where it is faster.  [default: {Recipe.precision}]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run at --out.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.overwrite
+@shared.as_json
 def command(
     photos: Path, out: Path, recipe: Path | None, overwrite: bool, resume: bool, as_json: bool, **settings: Any
 ) -> None:
@@ -66,8 +109,8 @@ def command(
     validation folder a fifth of each class is kept for validation, chosen by content. A run that was killed or stopped
     by Ctrl-C goes on with --resume. What has no option is set in a --recipe file.
     """
-    require("tensorflow")
-    from edgenn.training import Recipe, train
+    check_installed("tensorflow")
+    from edgenn.training import train
     from edgenn.training.report import read
 
     if resume and overwrite:

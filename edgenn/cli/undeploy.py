@@ -9,15 +9,16 @@ import click
 
 from edgenn_device.errors import AnswerIsNo
 
+from . import options as shared
+
 
 @click.command(
     "undeploy",
-    short_help="Take edgenn off devices again; what they have recorded stays.",
     epilog="Example: edgenn undeploy pi@raspberrypi.local",
 )
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--inventory", type=click.Path(path_type=Path), metavar="FILE", help="Devices by name (docs/pis.toml).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@shared.inventory
+@shared.as_json
 def command(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
     """Stop the service on every HOST, and remove all releases and the units.
 

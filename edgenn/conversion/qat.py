@@ -107,7 +107,7 @@ def _learner(aware: Any) -> Any:
 
 @contextmanager
 def _without_dropout(model: Any) -> Iterator[None]:
-    """For the length of the block nothing is dropped: the teacher answered with all features, and so will the device."""
+    """Within it nothing is dropped: the teacher has answered with all features, and so will the device."""
     layers = [(layer, layer.rate) for layer in model.layers if isinstance(layer, require("keras").layers.Dropout)]
     for layer, _ in layers:
         layer.rate = 0.0

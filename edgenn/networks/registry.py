@@ -97,7 +97,7 @@ def network(name: str) -> Network:
         return own
     if name not in _NAMES:
         close = difflib.get_close_matches(name, _NAMES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(_NAMES)}"
+        hint = f"did you mean {close[0]}" if close else f"choose one of {', '.join(_NAMES)}"
         raise EdgennError(f"unknown network {name!r}: {hint}, or give the path of a .py or .keras file")
     found: Network = import_module(f"edgenn.networks.{name}").NETWORK
     return found

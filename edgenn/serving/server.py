@@ -198,7 +198,8 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        # The words of create_server() repeat the address as Python writes it.
+        reason = (error.strerror or str(error)).partition(" (while")[0] if isinstance(error, OSError) else error
         raise EdgennError(f"cannot listen on {host} port {port} ({reason}): choose another --port or --host") from None
     with listener:
         yield listener

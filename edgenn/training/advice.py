@@ -199,7 +199,7 @@ def _network(found: Findings) -> Iterator[Advice]:
             "Try a network that starts from trained weights; it is larger and slower, as edgenn networks says:",
             "curves",
             wrong / 2,
-            "edgenn train PHOTOS --network mobilenet_v2 --weights imagenet",
+            "edgenn train PHOTOS --out RUN --network mobilenet_v2 --weights imagenet",
         )
     if gap > _BY_HEART and best.accuracy >= _LEARNT:
         yield Advice(
@@ -221,7 +221,7 @@ def _network(found: Findings) -> Iterator[Advice]:
             "Train longer:",
             "curves",
             wrong / 3,
-            f"edgenn train PHOTOS --epochs {2 * len(epochs)}",
+            f"edgenn train PHOTOS --out RUN --epochs {2 * len(epochs)}",
         )
 
 

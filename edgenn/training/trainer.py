@@ -71,10 +71,10 @@ def train(
     started = time.perf_counter()
     target, watcher = finish.usable(Path(out), overwrite, resume), watcher or Watcher()
     recipe, fingerprint = _settings(target, recipe, changes, resume)
-    strategy = distribute.strategy()
     dataset = data.scan(photos, recipe.classes or None)
     if resume and dataset.fingerprint != fingerprint:
         raise EdgennError(f"{photos} are not the photos that {out} was begun with: give those, or --overwrite")
+    strategy = distribute.strategy()
     watcher.photos(dataset)
     checkpoint = Checkpoint(
         target / checkpoints.FOLDER, {"recipe": recipe.to_dict(), "fingerprint": dataset.fingerprint}

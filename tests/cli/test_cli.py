@@ -36,7 +36,10 @@ def test_every_verb_shows_an_example(verb):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fly"], "no verb 'fly'"),  # a verb that is not one
+        (["fly"], "no verb 'fly': choose one of demo, "),  # a verb that is not one
+        (["trian"], "no verb 'trian': did you mean train?"),  # a slip
+        (["train"], "Missing argument 'PHOTOS'; try"),  # click's own sentence has a full stop
+        (["run", "MODEL", "--source", "PHOTOS/circle", "--roi", "2,2,2,2"], "not within the picture"),
         (["train", "nowhere", "--out", "x"], "nowhere"),  # photos that are not there
         (["train", "nowhere"], "--out"),  # an option that is needed
         (["train", "PHOTOS", "--out", "x", "--network", "lenet"], "unknown network 'lenet'"),  # no such network
@@ -59,6 +62,36 @@ def test_a_wrong_request_is_status_2_and_one_line(arguments, said, tiny, tmp_pat
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_verb_at_all_shows_the_help_as_it_is():
+    done = edgenn()
+    assert done.returncode == 2
+    shown = edgenn("--help").stdout
+    assert done.stderr.split() == shown.split()
+    assert len(done.stderr.splitlines()) > len(VERBS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "nowhere", "--out", "x"],  # looked for before the seconds in which TensorFlow loads
+        ["train", "PHOTOS", "--out", "FILE"],
+        ["train", "PHOTOS", "--out", "x", "--classes", "circle,star"],
+        ["convert", "nowhere"],
+        ["debug", "nowhere"],
+    ],
+)
+def test_what_is_wrong_at_once_is_told_before_tensorflow_loads(arguments, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    places = {"PHOTOS": str(tiny / "photos"), "FILE": str(tmp_path / "file")}
+    arguments = [places.get(word, word) for word in arguments]
+    code = (
+        "import sys, atexit\nfrom edgenn.cli import main\n"
+        "atexit.register(lambda: print('tensorflow' in sys.modules))\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "False\n"), done.stderr
 
 
 def test_a_reader_that_has_gone_is_no_failure(tiny):

@@ -19,28 +19,24 @@ import click
 import pytest
 
 from edgenn.cli import VERBS, cli
+from edgenn.training.recipe import DEFAULTS, Recipe
 
 ROOT = Path(__file__).parents[2]
 # Options whose meaning goes with the verb, and why it may.
 PER_VERB = {
     "--out": "what the verb writes",
     "--config": "run: its own options; deploy, image: those of the devices",
-    "--inventory": "profile, collect: where --on and --from find a name",
     "--to": "tag: the folder of --apply; rollback: a release",
-    "--json": "what the verb says as JSON",
-    "--overwrite": "what the verb may replace",
+    "--json": "run, logs: a line for each; serve, status, tag: when",
     "--size": "train: the input's side; run: what a camera is asked for; networks: what is counted",
     "--name": "run: of the device; serve: of the model",
-    "--source": "run, collect: of a camera; profile: of the pipeline that is measured",
+    "--source": "run, collect: of a camera; profile: of the pipeline that is measured; deploy, image: of the devices",
     "--labels": "convert: the labels of a network without a run; else those of a model",
     "--photos": "where the photos are now",
     "--weights": "train: one; search: several, the first that fits",
-    "--threads": "run: one number; profile: several, timed in turns",
     "--runtime": "profile: several, timed in turns",
-    "--timeline": "of this run, or of the measurement",
     "--epochs": "train: of training; convert: of quantization-aware training",
     "--classes": "networks: how many; elsewhere which folders",
-    "--top": "run, tag: labels for each result",
     "--workers": "tag: processes; serve: interpreters",
     "--watch": "tag: a folder; status: look again and again",
     "--recipe": "search: what is not searched",
@@ -65,6 +61,8 @@ def options(verb: str) -> list[click.Option]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_there(verb: str) -> None:
     assert command(verb).name == verb
+    # What zsh and fish show beside the verb that they complete.
+    assert command(verb).get_short_help_str(200) == VERBS[verb].removesuffix(".")
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -104,6 +102,11 @@ def kind(option: click.Option) -> str:
     return "text"
 
 
+def explained(option: click.Option) -> str:
+    """Its help without the default, which click appends where it knows it."""
+    return " ".join((option.help or "").partition("  [default")[0].split())
+
+
 def by_name() -> dict[str, list[tuple[str, click.Option]]]:
     found = defaultdict(list)
     for verb in verbs():
@@ -116,19 +119,68 @@ def by_name() -> dict[str, list[tuple[str, click.Option]]]:
 def test_one_name_has_one_meaning(name: str) -> None:
     having = by_name()[name]
     if name not in PER_VERB:
-        told = {" ".join((option.help or "").split()) for _, option in having}
+        told = {explained(option) for _, option in having}
         assert len(told) == 1, f"{name} is explained in {len(told)} ways: {told}"
     kinds = {kind(option): verb for verb, option in having}
-    assert len(kinds) == 1 or name in ("--size", "--threads", "--runtime", "--watch", "--classes", "--to"), (
-        f"{name}: {kinds}"
-    )
+    assert len(kinds) == 1 or name in PER_VERB_WORD, f"{name}: {kinds}"
     repeatable = {option.multiple: verb for verb, option in having}
     assert len(repeatable) == 1 or name in ("--out", "--weights"), f"{name} may be repeated in {repeatable.get(True)}"
+
+
+# One name, and yet another word for what stands behind it, because that is another thing.
+PER_VERB_WORD = {
+    "--out": "a folder, a file, or what tag makes of it",
+    "--size": "a side; what a camera is asked for",
+    "--classes": "networks: how many; elsewhere which",
+    "--runtime": "profile takes several, timed in turns",
+    "--threads": "profile takes several, timed in turns",
+    "--to": "tag: a folder; rollback: a release",
+    "--watch": "tag: a folder; status: a switch",
+}
+
+
+def word(option: click.Option) -> str:
+    """What help shows behind the option's name; "" for one that takes no value."""
+    return "" if option.is_flag or option.is_bool_flag else option.make_metavar(click.Context(cli))
+
+
+@pytest.mark.parametrize("name", sorted(by_name()))
+def test_what_an_option_takes_is_named_in_a_persons_words_and_everywhere_the_same(name: str) -> None:
+    words = {word(option): verb for verb, option in by_name()[name]}
+    # What click writes where nobody has said it: the name of a type.
+    types = re.compile(r"INTEGER|FLOAT|TEXT|RANGE|FILENAME")
+    assert not [shown for shown in words if types.search(shown)], f"{name}: {words}"
+    assert "PATH" not in words, f"{name}: FILE or DIR? {words}"
+    assert len(words) == 1 or name in PER_VERB_WORD, f"{name}: {words}"
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_a_default_is_told_in_brackets(verb: str) -> None:
+    for option in options(verb):
+        help = option.help or ""
+        assert "if not given" not in help, f"{verb} {option.opts[0]}: write [default: …]"
+        assert "given repeatedly" not in help, f"{verb} {option.opts[0]}: write repeatable"
+        assert "[default" not in help or re.search(r"  \[default: [^\]]+\]$", help), f"{verb} {option.opts[0]}: {help}"
+        if option.show_default is True:
+            assert not str(option.default).endswith(".0"), f"{verb} {option.opts[0]}: {option.default}"
+
+
+def test_help_of_train_tells_the_defaults_that_hold() -> None:
+    shown = {option.name: option.help or "" for option in options("train")}
+    for setting in ("epochs", "patience", "batch", "learning_rate", "weight_decay"):
+        scratch, transfer = (DEFAULTS[mode][setting] for mode in ("scratch", "transfer"))
+        assert f"[default: {scratch:g}" in shown[setting]
+        assert scratch == transfer or f"with --weights {transfer:g}]" in shown[setting]
+    for setting in ("network", "resize", "weights", "seed", "precision"):
+        assert f"[default: {getattr(Recipe(), setting)}]" in shown[setting]
 
 
 def test_exceptions_are_needed() -> None:
     """That the list of what differs shrinks when a difference goes."""
     assert set(PER_VERB) <= {name for name, having in by_name().items() if len(having) > 1}
+    told = {name: {explained(option) for _, option in having} for name, having in by_name().items()}
+    assert [name for name in PER_VERB if len(told[name]) == 1] == []
+    assert [name for name in PER_VERB_WORD if len({word(option) for _, option in by_name()[name]}) == 1] == []
 
 
 @pytest.mark.parametrize("verb", verbs())

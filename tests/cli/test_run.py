@@ -100,7 +100,7 @@ def test_without_json_a_person_reads_it(model, tiny):
     assert done.returncode == 0
     assert "00.png" in done.stdout
     assert "%" in done.stdout
-    assert "1 frames in" in done.stderr
+    assert "1 frame in" in done.stderr
 
 
 def test_bad_pictures_are_left_out_and_named(model, tiny, tmp_path):

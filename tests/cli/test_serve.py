@@ -141,7 +141,10 @@ def test_what_cannot_be_served_is_one_line(model, tmp_path):
     readable.chmod(0o644)
     for arguments, said in (
         (["nowhere.tflite"], "nowhere.tflite"),  # no model
-        ([model, "--port", taken.getsockname()[1]], "choose another --port"),  # the port is taken
+        (
+            [model, "--port", taken.getsockname()[1]],
+            "(Address already in use): choose another --port",
+        ),  # the port is taken
         ([model, "--host", "192.0.2.1"], "192.0.2.1"),  # an address of another machine
         ([model, "--token-file", readable], "chmod 600"),  # a token that others read
         ([model, "--name", "a/b"], "--name"),  # a name that is no path

@@ -338,6 +338,13 @@ def two_broken_pictures(root):
         (root / "jacket" / name).write_bytes(b"broken")
 
 
+def a_phones_pictures(root):
+    put(root / "shirt", range(5))
+    (root / "jacket").mkdir()
+    for number in (1, 2):
+        (root / "jacket" / f"IMG_{number}.HEIC").write_bytes(b"....ftypheic")
+
+
 def no_training_picture(root):
     put(root / "train" / "shirt", range(5))
     put(root / "validation" / "shirt", [6])
@@ -379,7 +386,8 @@ def class_name_of_undecodable_bytes(root):
         (one_picture_in_a_class, ["'jacket' has only one picture", "add some"]),
         (one_picture_in_train_and_more_in_test, ["'jacket' has only one picture"]),
         (two_copies_of_one_picture, ["'jacket' has only one picture", "copies"]),
-        (two_broken_pictures, ["'jacket' has no readable picture"]),
+        (two_broken_pictures, ["'jacket' has no readable picture", "2 left out", "not a picture"]),
+        (a_phones_pictures, ["'jacket' has no readable picture", "IMG_1.HEIC: HEIC is not read: save it as JPEG"]),
         (no_training_picture, ["'jacket' has no readable picture", "train/jacket", "add some"]),
         (
             no_validation_picture,

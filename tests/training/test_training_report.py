@@ -290,8 +290,8 @@ def test_a_run_from_nothing_is_told_of_trained_weights_and_one_still_learning_to
     assert not [item for item in advise(found) if item.command]
     run = replace(found.run, recipe=recipe(), best_epoch=2)
     commands = [item.command for item in advise(replace(found, run=run))]
-    assert "edgenn train PHOTOS --network mobilenet_v2 --weights imagenet" in commands
-    assert "edgenn train PHOTOS --epochs 4" in commands
+    assert "edgenn train PHOTOS --out RUN --network mobilenet_v2 --weights imagenet" in commands
+    assert "edgenn train PHOTOS --out RUN --epochs 4" in commands
 
 
 def test_a_model_no_better_than_the_most_frequent_class_is_said_to_be_so():
