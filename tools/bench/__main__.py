@@ -29,9 +29,10 @@ from .networks import NETWORKS
 from .places import ROOT, Places
 from .runner import RUNNING
 from .serving import SERVING, TAGGING
+from .training import TRAINING
 
 # Networks first: later ones take their runs.
-BENCHMARKS: tuple[Benchmark, ...] = (*NETWORKS, *INT8, *RUNNING, *DEPLOYMENT, *TAGGING, *SERVING)
+BENCHMARKS: tuple[Benchmark, ...] = (*NETWORKS, *TRAINING, *INT8, *RUNNING, *DEPLOYMENT, *TAGGING, *SERVING)
 # Commands of the page that are not run here, and why.
 LEFT_OUT = {
     "pytest tests/device/test_interpreter.py": "`make test` runs it",
