@@ -81,7 +81,7 @@ def main() -> None:
             else:
                 if process.returncode:
                     sys.exit(f"training ended with {process.returncode} by itself: {command('killed', 0)}")
-        line(f"killed {kills} times", folder / "killed", float("nan"))
+        line(f"killed {kills} times", folder / "killed")
 
 
 def kept(run: Path) -> int:
@@ -90,14 +90,14 @@ def kept(run: Path) -> int:
     return sum(len(stage[1]["epochs"]) for stage in stages if stage)
 
 
-def line(name: str, folder: Path, seconds: float) -> None:
+def line(name: str, folder: Path, seconds: float | None = None) -> None:
     run = Run.load(folder)
     rows = list(csv.DictReader((folder / "history.csv").open()))
     best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     print(
         f"{name:16} {run.epochs} epochs, best {best['epoch']:>2}: accuracy {float(best['val_accuracy']):.4f} "
         f"loss {float(best['val_loss']):.4f}; last: accuracy {float(rows[-1]['val_accuracy']):.4f} "
-        f"loss {float(rows[-1]['val_loss']):.4f}  {seconds:.0f} s",
+        f"loss {float(rows[-1]['val_loss']):.4f}" + (f"  {seconds:.0f} s" if seconds else ""),
         flush=True,
     )
 

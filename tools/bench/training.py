@@ -29,7 +29,7 @@ TRAINING = (
         (
             Figure(
                 "plain over bare",
-                "| the same, no augmentation | … | {} (",
+                "| the same, no augmentation |…| {} (",
                 printed(r"^plain/bare: median ([\d.]+)"),
                 RATIO,
             ),
@@ -47,7 +47,7 @@ TRAINING = (
         "python tools/kill_training.py CLOTHING",
         8,
         (
-            Figure("epochs", "`--resume`: {} epochs", printed(r"^killed \d+ times +(\d+) epochs"), EXACT),
+            Figure("epochs", "with `--resume`: {} epochs", printed(r"^killed \d+ times +(\d+) epochs"), EXACT),
             Figure(
                 "undisturbed",
                 "accuracy {} undisturbed",
@@ -67,6 +67,13 @@ TRAINING = (
         _SECTION,
         "python tools/bench_workers.py",
         3,
-        (Figure("loss", "losses differ by at most {}", printed(r"^loss: differs by at most ([\d.e+-]+)"), ACCURACY),),
+        (
+            Figure(
+                "loss",
+                "training losses differ by at most {},",
+                printed(r"^loss: differs by at most ([\d.e+-]+)"),
+                ACCURACY,
+            ),
+        ),
     ),
 )
