@@ -271,8 +271,10 @@ def test_symptoms_are_what_the_code_says() -> None:
     for line in (ROOT / "docs" / "troubleshooting.md").read_text().splitlines():
         symptom = line.split("|")[1] if line.startswith("|") else ""
         quoted += [text for text in re.findall(r"`([^`]+)`", symptom) if " " in text]
-    # Said by others: pip, NumPy, the loader, Python, the kernel, TFLite.
-    others = re.compile(r"No matching|numpy|libGL|No module|Illegal|Didn't find|edgenn |_ARRAY")
+    # Said by others: pip, NumPy, the loader, Python, the kernel, TFLite, the shell.
+    others = re.compile(
+        r"No matching|numpy|libGL|No module|Illegal|Didn't find|edgenn |edgenn: command not found|_ARRAY"
+    )
     ours = [text for text in quoted if not others.match(text)]
     assert len(ours) > 30
     missing = [

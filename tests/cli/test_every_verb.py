@@ -62,7 +62,7 @@ def options(verb: str) -> list[click.Option]:
 def test_a_verb_is_there(verb: str) -> None:
     assert command(verb).name == verb
     # What zsh and fish show beside the verb that they complete.
-    assert command(verb).get_short_help_str(200) == VERBS[verb].removesuffix(".")
+    assert command(verb).get_short_help_str(200).removesuffix(".") == VERBS[verb].removesuffix(".")
 
 
 @pytest.mark.parametrize("verb", verbs())

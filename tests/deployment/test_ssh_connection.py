@@ -189,8 +189,15 @@ def test_a_device_that_is_away_is_one_line(here: Here) -> None:
         pytest.raises(Unreachable, match=r"away cannot be reached: .*refused; .* enable"),
     ):
         connection.run(["true"])
-    nameless = Host("away", "nowhere.invalid")
-    with Connection(nameless) as connection, pytest.raises(Unreachable, match=r"reached: Could not .*give its address"):
+
+
+def test_a_name_that_nobody_knows_says_to_give_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").write_text("")
+    monkeypatch.setenv(ENVIRONMENT, f"ssh -F {tmp_path / 'empty'}")
+    with (
+        Connection(Host("away", "nowhere.invalid")) as connection,
+        pytest.raises(Unreachable, match=r"Could not resolve .*give its address"),
+    ):
         connection.run(["true"])
 
 
