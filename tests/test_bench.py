@@ -117,9 +117,10 @@ def test_every_command_is_understood(name: str, line: str, monkeypatch: pytest.M
     assert words[0] == "python"
     if words[1:3] == ["-m", "pytest"]:
         return
-    tool, arguments = (
-        (ROOT / f"{words[2].replace('.', '/')}.py", words[3:]) if words[1] == "-m" else (ROOT / words[1], words[2:])
-    )
+    tool, arguments = ROOT / words[1], words[2:]
+    if words[1] == "-m":
+        place, arguments = ROOT / words[2].replace(".", "/"), words[3:]
+        tool = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
     if not arguments and "argparse" not in tool.read_text():
         return
     parse = argparse.ArgumentParser.parse_args
@@ -132,6 +133,8 @@ def test_every_command_is_understood(name: str, line: str, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "argv", [str(tool), *arguments])
     monkeypatch.syspath_prepend(tool.parent)
     with pytest.raises(_Parsed):
+        if words[1] == "-m":
+            runpy.run_module(words[2], run_name="__main__")
         runpy.run_path(str(tool), run_name="__main__")
 
 

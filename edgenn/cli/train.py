@@ -28,7 +28,9 @@ _MOST_ADVICE = 3
 def _default(setting: str) -> str:
     """What help says of a default that goes with what training starts from."""
     scratch, transfer = DEFAULTS["scratch"][setting], DEFAULTS["transfer"][setting]
-    return f"[default: {scratch:g}]" if scratch == transfer else f"[default: {scratch:g}; with --weights {transfer:g}]"
+    more = ", more where photos are few" if setting in ("epochs", "patience") else ""
+    with_weights = "" if scratch == transfer else f"; with --weights {transfer:g}"
+    return f"[default: {scratch:g}{more}{with_weights}]"
 
 
 @click.command(

@@ -8,6 +8,7 @@ BENCHMARKS.md has the measurements.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -43,6 +44,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ema": 0.99,
     },
 }
+
+# From scratch a network needs so many steps, however few the photos are (docs/training.md has what they are worth).
+LEAST_STEPS = 1200
 
 Mode = Literal["scratch", "transfer"]
 
@@ -175,8 +179,12 @@ class Recipe:
         grey = self.colour == "grey"
         return InputSpec(size, size, 1 if grey else 3, "grey" if grey else "rgb", self.resize, "uint8")
 
-    def resolved(self) -> Recipe:
+    def resolved(self, photos: int | None = None) -> Recipe:
         """The recipe with every None replaced by the default of its network and mode: the one place where that is done.
+
+        Args:
+          photos: how many there are to train on. From scratch few of them come in more epochs, with patience and
+            warm-up in proportion, so that training has `LEAST_STEPS`.
 
         Raises:
           EdgennError: unknown network, or settings that contradict each other.
@@ -187,6 +195,11 @@ class Recipe:
             raise EdgennError(f"--fine-tune-from {self.fine_tune_from} needs trained weights: give --weights too")
 
         chosen = {"size": networks.network(self.network).size, **DEFAULTS[self.mode]}
+        if photos and self.mode == "scratch" and self.epochs is None:
+            steps = math.ceil(photos / (self.batch or chosen["batch"]))
+            longer = max(1.0, LEAST_STEPS / steps / chosen["epochs"])
+            chosen |= {name: math.ceil(longer * chosen[name]) for name in ("epochs", "patience")}
+            chosen["warmup"] = round(longer * chosen["warmup"], 1)
         return replace(self, **{name: value for name, value in chosen.items() if getattr(self, name) is None})
 
     def replace(self, **changes: Any) -> Recipe:

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from . import distill, distribute, finish
 from .checkpoint import Checkpoint
 from .fit import Epoch, fit, predict
 from .photos import PhotoFeed, photo_feed
-from .recipe import Recipe
+from .recipe import DEFAULTS, Recipe
 from .report import write as write_report
 from .run import Run
 from .tensorboard import TensorBoard
@@ -74,6 +75,7 @@ def train(
     dataset = data.scan(photos, recipe.classes or None)
     if resume and dataset.fingerprint != fingerprint:
         raise EdgennError(f"{photos} are not the photos that {out} was begun with: give those, or --overwrite")
+    recipe = recipe.resolved(len(dataset.splits["train"]))
     strategy = distribute.strategy()
     watcher.photos(dataset)
     checkpoint = Checkpoint(
@@ -135,19 +137,23 @@ def versions() -> dict[str, str]:
 
 
 def _settings(target: Path, recipe: Recipe | None, changes: dict[str, Any], resume: bool) -> tuple[Recipe, str]:
-    """The resolved recipe, and the fingerprint of the photos of the run to resume ("" if there is none).
+    """The recipe, to be resolved, and the fingerprint of the photos of the run to resume ("" if there is none).
 
     Raises:
-      EdgennError: the run to resume was begun with other settings.
+      EdgennError: settings contradict each other, or the run to resume was begun with other ones.
     """
     begun = checkpoints.unfinished(target) if resume else None
     if begun is None:
-        return (recipe or Recipe()).replace(**changes).resolved(), ""
+        asked = (recipe or Recipe()).replace(**changes)
+        asked.resolved()  # refuses what contradicts itself, before any photo is read
+        return asked, ""
     kept: Recipe = begun["recipe"]
     if recipe is None and "network_options" in changes:
         changes = {**changes, "network_options": {**kept.network_options, **changes["network_options"]}}
-    asked = (recipe or kept).replace(**changes).resolved()
-    if different := asked.differences(kept):
+    asked = (recipe or kept).replace(**changes)
+    left_open = [name for name in DEFAULTS[kept.mode] if getattr(asked, name) is None]
+    asked = replace(asked, **{name: getattr(kept, name) for name in left_open})
+    if different := asked.resolved().differences(kept):
         raise EdgennError(
             f"{target} was begun with {different[0]} {getattr(kept, different[0])!r}, not "
             f"{getattr(asked, different[0])!r}: resume it as it is, or give --overwrite"

@@ -77,6 +77,26 @@ def test_what_is_left_open_is_chosen_by_network_and_mode():
     assert DEFAULTS["scratch"].keys() == DEFAULTS["transfer"].keys()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "photos", "epochs"),
+    [
+        (Recipe(), 3068, 40),  # 96 steps an epoch are enough
+        (Recipe(), 180, 200),  # 6 steps an epoch
+        (Recipe(batch=8), 180, 53),  # 23 of a smaller batch
+        (Recipe(), 1, 1200),  # one photo is one step
+        (Recipe(epochs=3), 180, 3),  # who gives a number gets it
+        (Recipe(network="mobilenet_v2", weights="imagenet"), 180, 8),  # starts from trained weights
+    ],
+)
+def test_few_photos_from_scratch_come_in_more_epochs(recipe, photos, epochs):
+    resolved = recipe.resolved(photos)
+    assert resolved.epochs == epochs
+    usual = recipe.resolved()
+    assert resolved.patience / resolved.epochs == pytest.approx(usual.patience / usual.epochs, abs=0.02)
+    assert resolved.warmup / resolved.epochs == pytest.approx(usual.warmup / usual.epochs, abs=0.01)
+    assert resolved.resolved(7) == resolved
+
+
 def test_a_choice_is_kept_and_a_resolved_recipe_stays_as_it_is():
     chosen = Recipe(size=48, epochs=7, learning_rate=0.5, mixup=0.3)
     resolved = chosen.resolved()

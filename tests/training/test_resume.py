@@ -16,6 +16,7 @@ import pytest
 import edgenn
 from edgenn.training import Run
 from edgenn.training.checkpoint import Checkpoint, unfinished
+from edgenn.training.recipe import Recipe
 from edgenn.training.watcher import Watcher
 from edgenn_device.errors import EdgennError
 from tests.conftest import write_photos
@@ -173,6 +174,16 @@ def test_stopped_by_ctrl_c_it_is_a_run_and_can_go_on(photos, tmp_path):
         assert a == pytest.approx(b, abs=1e-3)
     with pytest.raises(EdgennError, match="holds no unfinished run"):
         edgenn.train(photos, tmp_path / "run", resume=True)
+
+
+def test_epochs_that_the_number_of_photos_chose_are_those_of_the_run_that_goes_on(photos, tmp_path):
+    settings = {name: value for name, value in SETTINGS.items() if name != "epochs"}
+    with pytest.raises(KeyboardInterrupt):
+        edgenn.train(photos, tmp_path / "run", watcher=Stop(2), **settings)
+    assert unfinished(tmp_path / "run")["recipe"].epochs == 1200 / 5
+    with pytest.raises(KeyboardInterrupt):
+        edgenn.train(photos, tmp_path / "run", resume=True, recipe=Recipe(**settings), watcher=Stop(3))
+    assert Run.load(tmp_path / "run").epochs == 2
 
 
 def test_what_differs_from_the_run_to_resume_is_refused(photos, tmp_path):

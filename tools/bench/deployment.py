@@ -162,6 +162,21 @@ DEPLOYMENT = (
         needs=("device",),
     ),
     Benchmark(
+        "operator-day",
+        _DEPLOY,
+        "python -m tools.operator_day",
+        12,
+        (
+            Figure(
+                "events told and recovered from",
+                "{} of 24 were told",
+                printed(r"^(\d+) of \d+ told and recovered from"),
+                EXACT,
+            ),
+        ),
+        needs=("device",),
+    ),
+    Benchmark(
         "fleet",
         _DEPLOY,
         "python -m tools.bench_fleet --devices 20 --arch amd64",
