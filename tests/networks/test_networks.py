@@ -112,7 +112,7 @@ def test_the_docstring_says_what_the_entry_says(name):
 @pytest.mark.parametrize(
     ("name", "shape", "options", "said"),
     [
-        ("simple_cn", (64, 64, 3), {}, "did you mean simple_cnn?"),  # a name that is nearly one
+        ("simple_cn", (64, 64, 3), {}, "did you mean simple_cnn"),  # a name that is nearly one
         ("perceptron", (64, 64, 3), {}, "choose one of simple_cnn"),  # one that is not
         ("simple_cnn", (64, 64, 3), {"wide": 3}, "has no option 'wide'"),  # an option that is not one
         ("simple_cnn", (64, 64, 3), {"width": 0}, "width 0 is not possible"),  # out of range
