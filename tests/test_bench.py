@@ -51,6 +51,11 @@ FRAMES = Figure("frames", "| frames | {target} | {} (", printed(r"^frames ([\d.]
 TOOK = Figure("took", "It took {} s", printed(r"^took ([\d.]+)"), Tolerance(), "≤ 4", "s")
 
 
+@pytest.fixture(autouse=True)
+def watched_for_an_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_WATCHED", 0.0)
+
+
 def of_shell(name: str, command: str, *figures: Figure) -> Benchmark:
     return Benchmark(name, "Pace", command, 1, figures)
 
@@ -282,6 +287,31 @@ def test_a_benchmark_that_fails_does_not_stop_the_rest(tmp_path: Path) -> None:
     assert cells["differs: frames"] == ["≥ .9", ".950", ".500", "**missed** (recorded: met)", "**no**, ±15%"]
     assert "2 of 6 benchmarks ran; 2 of 4 figures are within" in "\n".join(rows)
     assert any("tensorflow" in row and "Python 3." in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "said", "row"),
+    [
+        ([(100, 1000), (150, 1100)], "others took 50% of the processors", ", 50% |"),
+        ([(100, 1000), (105, 1100)], "", ", 5% |"),
+        ([(100, 1000), (100, 1000)], "", ":"),  # no tick has passed
+        ([(None, None), (None, None)], "", ":"),  # no /proc/stat
+    ],
+)
+def test_what_others_do_beforehand_is_said(
+    ticks: list[tuple[float | None, float | None]],
+    said: str,
+    row: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = list(ticks)
+    monkeypatch.setattr(measure, "cpu_time", lambda _: left.pop(0))
+    name = bench.BENCHMARKS[0].name
+    bench.run([of_shell(name, "echo frames 1", FRAMES)], SMALL, Places(tmp_path), tmp_path, 60)
+    assert ("others took" in capsys.readouterr().err) == bool(said)
+    assert row in (tmp_path / "BENCH.md").read_text()
 
 
 def test_a_benchmark_that_hangs_is_asked_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from click.testing import CliRunner
 
 from edgenn.cli import VERBS, cli
 from edgenn_device.garments import LABELS, draw
+from tools import newcomer
 from tools.examples_in_docstrings import fenced
 
 ROOT = Path(__file__).parents[1]
@@ -433,6 +434,12 @@ def road(page: Path) -> list[tuple[str, ...]]:
             words += ("--seconds", "1")
         steps.append(words)
     return steps
+
+
+def test_the_timed_road_is_the_one_of_readme() -> None:
+    lines = [line.partition("#")[0].strip() for _, _, line in code((ROOT / "README.md").read_text())]
+    places = [lines.index(line) for line in newcomer.LINES]
+    assert places == sorted(places)
 
 
 @pytest.mark.slow

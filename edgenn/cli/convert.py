@@ -115,7 +115,10 @@ def command(run: Path, as_json: bool, **options: object) -> None:
             "passed": result.passed,
             "reasons": list(result.reasons),
             "notes": list(result.notes),
-            "runtimes": [{"name": ran.runtime, "ok": ran.ok, "detail": ran.detail} for ran in result.runtimes],
+            "runtimes": [
+                {"name": ran.runtime, "ok": ran.ok, "detail": ran.detail, "remedy": ran.remedy}
+                for ran in result.runtimes
+            ],
             "edge_tpu": result.edge_tpu
             and {**result.edge_tpu.to_dict(), "compiled": str(result.compiled or "") or None},
             "seconds": round(result.seconds, 1),
@@ -156,3 +159,5 @@ def _ran(runtimes: tuple[Ran, ...]) -> Iterator[str]:
     for ran in runtimes:
         if not ran.ok:
             yield f"           {ran.runtime}: {ran.detail}"
+        if ran.remedy:
+            yield f"           to run it there too: {ran.remedy}"

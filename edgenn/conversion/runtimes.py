@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,11 +69,13 @@ class Ran:
       runtime: "ai-edge-litert 2.3.0 (XNNPACK)".
       ok: it loads and computes what it should; None if the runtime is not here.
       detail: a sentence on how that is known, or why not.
+      remedy: what to type to have the runtime, if it is not here.
     """
 
     runtime: str
     ok: bool | None
     detail: str
+    remedy: str = ""
 
     @property
     def reason(self) -> str:
@@ -185,17 +188,23 @@ def python_with_tflite_runtime() -> tuple[Path | None, str]:
     if available_runtimes()["tflite-runtime"] and int(np.__version__.split(".")[0]) < 2:
         return Path(sys.executable), ""
     beside = Path(sys.prefix).parent / ENVIRONMENT / "bin" / "python"
-    return (beside, "") if beside.is_file() else (None, f"there is no {beside}")
+    return (beside, "") if beside.is_file() else (None, f"there is no {_short(beside.parents[1])}")
 
 
 def _not_run(why: str) -> Ran:
-    place = Path(sys.prefix).parent / ENVIRONMENT
-    line = (
-        f"python3.11 -m venv {place} && "
-        f"{place}/bin/pip install tflite-runtime==2.14.0 'numpy<2' opencv-python-headless click"
-    )
+    place = shlex.quote(_short(Path(sys.prefix).parent / ENVIRONMENT))
     return Ran(
         RUNTIME,
         None,
-        f"not run in it, only its operators and versions looked up in its table ({why}); to have it: {line}",
+        f"not run in it, only its operators and versions looked up ({why})",
+        f"python3.11 -m venv {place} && "
+        f"{place}/bin/pip install tflite-runtime==2.14.0 'numpy<2' opencv-python-headless click",
     )
+
+
+def _short(path: Path) -> str:
+    """As it can be typed here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -77,7 +77,8 @@ class Search:
         """Epochs that the best one's network would have by itself, but no fewer than the trial had."""
         assert self.best is not None
         recipe = self.best.to_recipe()
-        return max(int(recipe.epochs or 0), int(replace(recipe, epochs=None).resolved().epochs or 0))
+        own = replace(recipe, epochs=None).resolved(len(self.dataset.splits["train"]))
+        return max(int(recipe.epochs or 0), int(own.epochs or 0))
 
     def count(self, *states: str) -> int:
         return sum(one.state in states for one in self.outcomes)

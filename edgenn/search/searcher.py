@@ -78,7 +78,7 @@ def search(
     dataset = data.scan(photos, base.classes or None)
     watcher.photos(dataset)
     facts.fetch(chosen, base, len(dataset.labels), start)
-    task = Task(Path(photos), len(dataset.labels), chosen, base, start, limits, target / kept.TRIALS, watcher)
+    task = Task(Path(photos), dataset, chosen, base, start, limits, target / kept.TRIALS, watcher)
     url = storage or kept.address(target)
     identity = {
         "photos": dataset.fingerprint,

@@ -81,20 +81,21 @@ def network_for(trial: optuna.Trial, names: Sequence[str], base: Recipe) -> Reci
     return replace(base, network=name, network_options=options, size=side)
 
 
-def recipe_for(trial: optuna.Trial, chosen: Recipe) -> Recipe:
+def recipe_for(trial: optuna.Trial, chosen: Recipe, photos: int) -> Recipe:
     """The whole recipe that a trial stands for, resolved.
 
     Args:
       chosen: what `network_for` gave, with the weights to start from.
+      photos: how many there are to train on.
     """
     strength = trial.suggest_float(_STRENGTH, STRENGTHS[0], STRENGTHS[-1], step=STRENGTHS[1] - STRENGTHS[0])
-    resolved = chosen.resolved()
+    resolved = chosen.resolved(photos)
     rate = float(resolved.learning_rate or 0.0)
     if chosen.learning_rate is None:
         rate = float(f"{rate * trial.suggest_float(_RATE, *LEARNING_RATES, log=True):.3g}")
     epochs = chosen.epochs or math.ceil(SHARE_OF_EPOCHS * (resolved.epochs or 1))
     augmentation = scaled(chosen.augmentation, strength)
-    return replace(chosen, learning_rate=rate, epochs=epochs, augmentation=augmentation).resolved()
+    return replace(resolved, learning_rate=rate, epochs=epochs, augmentation=augmentation)
 
 
 def scaled(augmentation: Augmentation, strength: float) -> Augmentation:

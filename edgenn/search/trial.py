@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenn.conversion.converter import convert
+from edgenn.data import Dataset
 from edgenn.extras import require
 from edgenn.training import Recipe, train
 from edgenn.training.fit import Epoch
@@ -40,7 +41,7 @@ class Task:
 
     Attributes:
       photos: the folder of labelled photos.
-      classes: how many.
+      dataset: what is in it.
       networks: names of those to choose from.
       base: settings that are not searched.
       weights: to start from, the first that fits a network.
@@ -50,7 +51,7 @@ class Task:
     """
 
     photos: Path
-    classes: int
+    dataset: Dataset
     networks: tuple[str, ...]
     base: Recipe
     weights: tuple[str, ...]
@@ -82,8 +83,8 @@ def work(trial: optuna.Trial, task: Task) -> float:
     try:
         chosen = space.network_for(trial, task.networks, task.base)
         kept["recipe"] = chosen.to_dict()
-        known, weights = facts.facts(chosen, task.classes, task.weights)
-        recipe = space.recipe_for(trial, chosen.replace(weights=weights))
+        known, weights = facts.facts(chosen, len(task.dataset.labels), task.weights)
+        recipe = space.recipe_for(trial, chosen.replace(weights=weights), len(task.dataset.splits["train"]))
         kept |= {"recipe": recipe.to_dict(), "macs": known.macs, "bytes": known.int8_bytes}
         trial.set_user_attr(_MACS, known.macs)
         trial.set_user_attr(_EPOCHS, recipe.epochs)

@@ -115,7 +115,7 @@ def test_a_runtime_that_is_not_here_is_said_and_is_no_failure(
     assert (ran.runtime, ran.ok) == ("tflite-runtime 2.14", None)
     assert said in ran.detail
     assert "its operators and versions looked up" in ran.detail
-    assert "pip install tflite-runtime==2.14.0 'numpy<2'" in ran.detail
+    assert "pip install tflite-runtime==2.14.0 'numpy<2'" in ran.remedy
 
 
 def test_it_looks_beside_the_environment_that_edgenn_runs_in(

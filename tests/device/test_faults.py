@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from http_camera import BLACK, LARGE, MIXED, SCENE, SMALL, TORN, HttpCamera
+from http_camera import BLACK, LARGE, MIXED, SCENE, SMALL, TORN, Camera
 
 from edgenn_device.cameras import mjpeg, open_source, reconnecting
 from edgenn_device.cameras.base import Frame, Source
@@ -37,9 +37,9 @@ EDGENN = [sys.executable, "-c", "from edgenn.cli import main; main()"]
 
 @pytest.fixture
 def camera():
-    server = HttpCamera()
+    server = Camera()
     yield server
-    server.switch_off()
+    server.off()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,10 @@ def state(watched: Watched) -> str:
 def test_a_camera_that_is_unplugged_comes_back(camera, classifier):
     with Watched(open_source(camera.url), classifier) as watched:
         watched.frames()
-        camera.switch_off()
+        camera.off()
         watched.wait(lambda: state(watched) == "failed")
         assert "trying again" in watched.told[-1][1]
-        camera.switch_on()
+        camera.on()
         assert watched.frames() < RECOVERY
         assert state(watched) == "ok"
         indices = [result.frame.index for result in watched.results]
@@ -310,13 +310,13 @@ def test_out_of_file_descriptors_and_back(camera, classifier):
                     taken.append(os.open(os.devnull, os.O_RDONLY))
                 except OSError:
                     break
-            camera.switch_off()
+            camera.off()
             watched.wait(lambda: state(watched) == "failed")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for descriptor in taken:
                 os.close(descriptor)
-        camera.switch_on()
+        camera.on()
         assert watched.frames() < RECOVERY
 
 

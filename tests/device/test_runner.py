@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from http_camera import HttpCamera
+from http_camera import Camera
 
 from edgenn_device.errors import EdgennError
 from edgenn_device.model_file import attach, load
@@ -55,9 +55,9 @@ class Kept(Sink):
 
 @pytest.fixture
 def camera():
-    server = HttpCamera()
+    server = Camera()
     yield server
-    server.switch_off()
+    server.off()
 
 
 def options(**given) -> Options:
@@ -140,7 +140,7 @@ def test_a_camera_that_is_lost_shows_in_health(camera):
     thread.start()
     try:
         assert began.wait(SOON)
-        camera.switch_off()
+        camera.off()
         assert lost.wait(SOON)
         document = run.health.snapshot()
         assert document["state"] == document["source"]["state"] == "failed"

@@ -1,6 +1,7 @@
 """What the page and the figure say of made-up trials, and that nothing in them is taken for markup."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from edgenn.search.limits import Limits
 from edgenn.search.outcome import Outcome
 from edgenn.search.page import commands, page
 from edgenn.search.plot import pareto
+from edgenn.training import Recipe
 from tests.search.made_up import RECIPE, trial, trials
 
 DATASET = data.Dataset(
@@ -71,6 +73,14 @@ def test_commands_can_be_pasted(tmp_path):
     assert train.startswith("edgenn train 'my photos' --recipe '")
     assert "--epochs 40" in train  # twice the trial's
     assert not any(line.startswith("edgenn run") for line in lines)  # the run is not here
+
+
+def test_few_photos_are_trained_on_as_long_as_train_would(tmp_path):
+    photos = tuple(data.Picture(f"{number}.jpg", 0, "00" * 32) for number in range(180))
+    few = replace(DATASET, splits={"train": photos, "validation": ()})
+    lines = commands(replace(made_search(tmp_path, [trial(0)]), dataset=few))
+    own = Recipe(network="simple_cnn").resolved(180).epochs
+    assert any(f"--epochs {own} " in line for line in lines)
 
 
 @settings(max_examples=4, deadline=None)

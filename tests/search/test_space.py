@@ -1,6 +1,7 @@
 """What is searched: every network's own settings among it, nothing that the recipe fixes."""
 
 import json
+import math
 
 import optuna
 import pytest
@@ -13,11 +14,11 @@ from edgenn.training import Augmentation, Recipe
 from edgenn_device.errors import EdgennError
 
 
-def fixed(name, base=None, **changes):
+def fixed(name, base=None, photos=100_000, **changes):
     """The recipe of the trial with default parameters, some of them changed."""
     base = base or Recipe()
     trial = optuna.trial.FixedTrial({**space.defaults(name, base), **changes})
-    return space.recipe_for(trial, space.network_for(trial, [name], base))
+    return space.recipe_for(trial, space.network_for(trial, [name], base), photos)
 
 
 @pytest.mark.parametrize("name", networks.names())
@@ -28,6 +29,12 @@ def test_the_first_trial_of_a_network_is_the_network_as_it_comes(name):
     assert {**network.options, **recipe.network_options} == network.options
     assert (recipe.learning_rate, recipe.augmentation) == (own.learning_rate, own.augmentation)
     assert recipe.epochs == own.epochs / 2
+
+
+def test_few_photos_get_the_epochs_of_a_training_on_few():
+    own, recipe = Recipe(network="simple_cnn").resolved(180), fixed("simple_cnn", photos=180)
+    assert recipe.epochs == math.ceil(own.epochs / 2) > Recipe(network="simple_cnn").resolved().epochs
+    assert recipe.patience == own.patience
 
 
 @pytest.mark.parametrize("name", networks.names())

@@ -30,9 +30,10 @@ from .places import ROOT, Places
 from .runner import RUNNING
 from .serving import SERVING, TAGGING
 from .training import TRAINING
+from .weight import WEIGHT
 
 # Networks first: later ones take their runs.
-BENCHMARKS: tuple[Benchmark, ...] = (*NETWORKS, *TRAINING, *INT8, *RUNNING, *DEPLOYMENT, *TAGGING, *SERVING)
+BENCHMARKS: tuple[Benchmark, ...] = (*NETWORKS, *TRAINING, *INT8, *RUNNING, *DEPLOYMENT, *TAGGING, *SERVING, *WEIGHT)
 # Commands of the page that are not run here, and why.
 LEFT_OUT = {
     "pytest tests/device/test_interpreter.py": "`make test` runs it",
@@ -42,6 +43,10 @@ LEFT_OUT = {
         "it is typed on an emulated device, and what it shows is a sentence and no figure"
     ),
 }
+
+
+# Share of the processors' time that others may take before times are doubted.
+BUSY = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +109,8 @@ def run(chosen: Sequence[Benchmark], page: Page, places: Places, out: Path, unde
             say(f"stopped after {len(results)} of {len(chosen)}")
             sys.exit(130)
         results.append(result)
+        if result.busy is not None and result.busy > BUSY:
+            say(f"    others took {result.busy:.0%} of the processors when it began: its times are not its own")
         table.keep(result, out)
         write_atomically(out / "BENCH.md", table.page(table.kept(names, out), machine))
         for row in result.rows:

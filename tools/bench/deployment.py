@@ -177,6 +177,27 @@ DEPLOYMENT = (
         needs=("device",),
     ),
     Benchmark(
+        "newcomer",
+        _DEPLOY,
+        "python -m tools.newcomer CLOTHING/train --classes t-shirt,shirt,outwear",
+        8,
+        (
+            Figure(
+                "make demo",
+                "`make demo` is done {} s after `git clone` began",
+                told("ends", "make demo"),
+                TIME,
+                unit="s",
+            ),
+            Figure("first frame", "first classified frame comes {} s after", told("first_frame"), TIME, unit="s"),
+            Figure(
+                "first frame, own photos", "began, {} s of them for these photos", told("own_photos"), TIME, unit="s"
+            ),
+        ),
+        more=" --json",
+        needs=("device",),
+    ),
+    Benchmark(
         "fleet",
         _DEPLOY,
         "python -m tools.bench_fleet --devices 20 --arch amd64",

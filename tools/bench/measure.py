@@ -16,11 +16,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edgenn_device.profiler.state import cpu_time
+
 from .benchmark import Benchmark, NotFound, Outcome, Page, Recorded, meets
 from .places import ROOT, Places
 
 # A benchmark may take so many times what it is declared to take, and never less than a few minutes.
 _PATIENCE, _LEAST = 4.0, 600.0
+# Seconds for which the machine is watched before a benchmark begins.
+_WATCHED = 2.0
 # Seconds that a command has to tidy up (containers, servers) after it was asked to end.
 _GRACE = 60.0
 
@@ -45,14 +49,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a benchmark: `why` is "" if it ran, "not run: …" or "failed: …"; `when` it began, in UTC."""
+    """What came of a benchmark: `why` is "" if it ran, "not run: …" or "failed: …"; `when` it began, in UTC; `busy` is
+    the share of the processors' time, 0..1, that other programs took just before."""
 
     benchmark: str
     command: str
     when: str
     why: str = ""
     seconds: float | None = None
-    load: float | None = None
+    busy: float | None = None
     rows: tuple[Row, ...] = ()
 
     @property
@@ -70,7 +75,7 @@ def measured(benchmark: Benchmark, page: Page, places: Places, out: Path, under:
         return Result(
             *about, f"not run: it takes about {benchmark.minutes:g} minutes; give --under {benchmark.minutes:g}"
         )
-    load, began = os.getloadavg()[0], time.monotonic()
+    busy, began = busy_share(), time.monotonic()
     log = out / "output" / f"{benchmark.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix="tmp-", ignore_cleanup_errors=True) as name:
@@ -84,9 +89,22 @@ def measured(benchmark: Benchmark, page: Page, places: Places, out: Path, under:
     # Many tools end with 1 when their target is missed: what they measured counts.
     if unread and ended:
         last = [line.strip() for line in outcome.text.splitlines() if line.strip()][-1]
-        return Result(*about, f"failed: {ended}; {last[:300]}", seconds, load)
+        return Result(*about, f"failed: {ended}; {last[:300]}", seconds, busy)
     why = f"failed: {unread[0].name}: {unread[0].why}" if unread else ""
-    return Result(*about, why, seconds, load, rows)
+    return Result(*about, why, seconds, busy, rows)
+
+
+def busy_share() -> float | None:
+    """Share of all processors' time, 0..1, that programs take while this one waits; None where that is not known.
+
+    The load average would still have the last benchmark in it.
+    """
+    before = cpu_time(Path("/"))
+    time.sleep(_WATCHED)
+    (working, ticks), (worked, passed) = cpu_time(Path("/")), before
+    if working is None or ticks is None or worked is None or passed is None or ticks <= passed:
+        return None
+    return (working - worked) / (ticks - passed)
 
 
 def executed(script: str, folder: Path, log: Path, limit: float, *, cold: bool) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from .benchmark import Recorded
 from .measure import Result, Row
 from .places import MEDIAPIPE, TFLITE_RUNTIME
 
-_HEAD = "| figure | target | recorded | now | met? | reproduced? | minutes | began (UTC), load | command |"
+_HEAD = "| figure | target | recorded | now | met? | reproduced? | minutes | began (UTC), busy before | command |"
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "opencv-python-headless")
 _ASK = (
     "import sys; from importlib.metadata import version; print(*(f'{name} {version(name)}' for name in sys.argv[1:]))"
@@ -75,7 +75,7 @@ def page(results: Sequence[Result], machine: Sequence[str]) -> str:
 def lines(result: Result) -> list[str]:
     """The table's lines of one benchmark: one for each figure, or one that says why there is none."""
     minutes = "" if result.seconds is None else f"{result.seconds / 60:.1f}"
-    began = result.when + ("" if result.load is None else f", {result.load:.1f}")
+    began = result.when + ("" if result.busy is None else f", {result.busy:.0%}")
     end = [minutes, began, "; ".join(f"`{line}`" for line in result.command.splitlines())]
     if not result.rows:
         return [_line([result.benchmark, "", "", result.why, "", "", *end])]

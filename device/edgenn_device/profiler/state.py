@@ -111,7 +111,7 @@ def state(root: str | Path = "/", runner: Runner = run) -> State:
     """Read the state now. Costs about a millisecond, on a Pi without /sys/…/get_throttled one process more."""
     base = Path(root)
     now, before = throttling(base, runner)
-    busy, total = _cpu_time(base)
+    busy, total = cpu_time(base)
     return State(_clock(base), temperature(base), now, before, _load(base), busy, total, _own_time())
 
 
@@ -260,7 +260,7 @@ def _load(root: Path) -> float | None:
         return None
 
 
-def _cpu_time(root: Path) -> tuple[float | None, float | None]:
+def cpu_time(root: Path) -> tuple[float | None, float | None]:
     """(working, altogether) in ticks. Source: first line of /proc/stat, proc_stat(5).
 
     Fields: user nice system idle iowait irq softirq steal guest guest_nice; guest time is already within user.
