@@ -97,7 +97,7 @@ def main() -> None:
         hint = f"; try `{error.ctx.command_path} --help`" if error.ctx else ""
         status = _say(error.format_message().removesuffix("."), hint)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nedgenn: interrupted", err=True)
+        click.echo("edgenn: interrupted", err=True)
         status = 130
     except AnswerIsNo as answer:
         click.echo(f"edgenn: {answer}", err=True)

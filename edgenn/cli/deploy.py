@@ -78,18 +78,24 @@ def command(
     def told(name: str, step: str) -> None:
         click.echo(f"{time.monotonic() - began:6.1f} s  {name + '  ' if name else ''}{step}", err=True)
 
-    results = deploy(
-        model,
-        chosen(hosts, inventory),
-        config=config,
-        source=source,
-        sign=sign,
-        offline=offline,
-        canary=canary,
-        max_failures=max_failures,
-        within=within,
-        told=told if sys.stderr.isatty() else lambda name, step: None,
-    )
+    devices = chosen(hosts, inventory)
+    try:
+        results = deploy(
+            model,
+            devices,
+            config=config,
+            source=source,
+            sign=sign,
+            offline=offline,
+            canary=canary,
+            max_failures=max_failures,
+            within=within,
+            told=told if sys.stderr.isatty() else lambda name, step: None,
+        )
+    except KeyboardInterrupt:
+        which = f"--inventory {inventory}" if inventory else " ".join(one.name for one in devices)
+        click.echo(f"\na device that was about to switch finishes that by itself: edgenn status {which}", err=True)
+        raise
     failed = [one for one in results if not one.ok]
     if as_json:
         said = [asdict(one) | {"steps": dict(one.steps), "health": one.health} for one in results]

@@ -321,13 +321,22 @@ def _known_reason(stderr: str, name: str, let_in: str) -> str:
     if unknown:
         place = re.fullmatch(r"\[(.+)\]:(\d+)", unknown[1])
         scan = f"ssh-keyscan -p {place[2]} {place[1]}" if place else f"ssh-keyscan {unknown[1]}"
+        if not (Path.home() / ".ssh").is_dir():
+            scan = f"mkdir -m 700 ~/.ssh; {scan}"
         return (
             f"the host key of {unknown[1]} is not known: {scan} | tee -a ~/.ssh/known_hosts | ssh-keygen -lf - and "
             "compare what it shows with what the device shows for ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
         )
     if "Permission denied" in stderr:
-        return f"{name} does not let you in without a password: {let_in}"
+        # ssh-copy-id has nothing to copy then.
+        key = "" if _has_key() else "ssh-keygen -t ed25519 && "
+        return f"{name} does not let you in without a password: {key}{let_in}"
     return ""
+
+
+def _has_key() -> bool:
+    """Whether this user has a key where ssh looks by itself, or an agent that may hold one."""
+    return bool(os.environ.get("SSH_AUTH_SOCK")) or any((Path.home() / ".ssh").glob("id_*.pub"))
 
 
 def _what_to_do(stderr: str) -> str:
@@ -345,7 +354,7 @@ def _no_sudo(host: Host) -> str:
     user = host.user or "$USER"
     return (
         f"{host.name}: sudo asks {host.user or 'you'} for a password there; on the device type: "
-        f"echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010-edgenn"
+        f'echo "{user} ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/010-edgenn'
     )
 
 

@@ -72,10 +72,10 @@ class Engine:
         self._told = told
         self._connections = connections
         self._threads = ThreadPool(max(1, len(connections)))
-        # That no device is left is caught below; gevent would print it with a traceback before that.
+        # That no device is left is caught below, Ctrl-C by the verb; gevent would print either before that.
         hub = get_hub()
         if PyinfraError not in hub.NOT_ERROR:
-            hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError)
+            hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError, KeyboardInterrupt)
         inventory = Inventory(([*connections], {}))  # type: ignore[no-untyped-call]
         for one in inventory:
             one.connector_cls = self._connector()
@@ -84,7 +84,11 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is KeyboardInterrupt:
+            # The threads wait for what still runs on the devices.
+            for connection in self._connections.values():
+                connection.close()
         self._threads.kill()
 
     def facts(self) -> dict[str, dict[str, Any]]:

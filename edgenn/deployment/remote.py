@@ -149,10 +149,11 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         try:
             with self._connection as connection:
-                connection.open()
+                # What sudo says by itself does not tell what to type.
+                connection.run(["true"], sudo=True)
                 self._read(connection.command(self._argv, sudo=True))
         except EdgennError as error:
-            self._put("", str(error))
+            self._put("", str(error).removeprefix(f"{self._host.name}: "))
         finally:
             if not self._ended:
                 self._arriving.put(None)

@@ -6,8 +6,10 @@ import getpass
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from edgenn_device.errors import EdgennError
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (apt-get install openssh-server)")
 ME = getpass.getuser()
+GARMENTS = Path(__file__).parents[2] / "models/garments/garments.tflite"
 
 
 class Here:
@@ -180,6 +183,52 @@ def test_who_is_not_let_in_is_told_how(here: Here, more: dict[str, str], said: s
         connection.run(["true"])
 
 
+def test_who_has_no_key_yet_is_told_to_make_one(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new home: there is no ~/.ssh for known hosts either."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    here.configure(known="")
+    with Connection(host()) as connection, pytest.raises(Unreachable, match=r"mkdir -m 700 ~/\.ssh; ssh-keyscan"):
+        connection.run(["true"])
+    here.configure(identity="other")
+    with (
+        Connection(host()) as connection,
+        pytest.raises(Unreachable, match="ssh-keygen -t ed25519 && ssh-copy-id near"),
+    ):
+        connection.run(["true"])
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").touch()
+    with Connection(host()) as connection, pytest.raises(Unreachable, match="without a password: ssh-copy-id near"):
+        connection.run(["true"])
+
+
+def test_ctrl_c_says_what_becomes_of_the_device_and_nothing_else(here: Here, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    # The first thing that is asked of a device begins with it.
+    here.tool("mktemp", f"#!/bin/sh\ntouch {there}\nexec sleep 600\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", "from edgenn.cli import main; main()", "deploy", str(GARMENTS), "near"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores it, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as deploying:
+        deadline = time.monotonic() + 60
+        while not there.exists() and deploying.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        deploying.send_signal(signal.SIGINT)
+        out, said = deploying.communicate(timeout=60)
+    assert (deploying.returncode, out) == (130, "")
+    assert said.split("\n") == [
+        "",
+        "a device that was about to switch finishes that by itself: edgenn status near",
+        "",
+        "edgenn: interrupted",
+        "",
+    ]
+
+
 def test_a_device_that_is_away_is_one_line(here: Here) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -212,7 +261,7 @@ def test_sudo_that_asks_for_a_password_is_one_line_and_a_line_to_type(here: Here
     here.tool("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
     with Connection(Host("near", "near", user=ME)) as connection, pytest.raises(EdgennError) as refused:
         connection.run(["true"], sudo=True)
-    assert f"echo '{ME} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010-edgenn" in str(refused.value)
+    assert f'echo "{ME} ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/010-edgenn' in str(refused.value)
 
 
 def test_the_options_of_a_person_hold_and_no_password_is_asked_for(here: Here) -> None:
