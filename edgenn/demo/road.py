@@ -63,7 +63,7 @@ class Extent:
       video: seconds of video; profile: seconds of profiling.
     """
 
-    per_class: int = 400
+    per_class: int = 600
     size: tuple[int, int] = (240, 320)
     recipe: Recipe = RECIPE
     video: float = 12.0

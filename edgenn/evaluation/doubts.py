@@ -4,7 +4,8 @@ The judging is cleanlab's; here its probabilities are made. They have to come fr
 label it judges, so a network's own answers for the photos it was trained on are of no use: it has learnt the wrong
 labels too. A logistic regression on what the network makes of each photo, fitted without a fifth of them at a time,
 judges that fifth. The network itself has still seen all training labels; a label that it has learnt by heart may
-remain unfound. Classes with fewer photos than there are folds are not judged.
+remain unfound. Classes with fewer photos than there are folds are not judged, and none are where the regression is not
+surely right more often than one that always says the most frequent class: it knows less than the labels then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgenn.extras import require
+
+from .metrics import wilson_interval
 
 FOLDS = 5
 # Principal components of the features that are kept: enough for what tells classes apart, and few enough that the
@@ -69,6 +72,10 @@ def doubts(features: NDArray[np.floating], labels: NDArray[np.integer], seed: in
         return Doubts(none, none, np.empty(0), 0)
     given = np.searchsorted(known, labels[kept])
     chances = out_of_sample(features[kept], given, seed)
+    if wilson_interval(int((chances.argmax(axis=1) == given).sum()), len(given))[0] <= np.bincount(given).max() / len(
+        given
+    ):
+        return Doubts(none, none, np.empty(0), 0)
     found = require("cleanlab.filter").find_label_issues(
         given, chances, return_indices_ranked_by="self_confidence", filter_by="both", n_jobs=1
     )

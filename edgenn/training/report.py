@@ -114,7 +114,9 @@ def _opening(found: Findings) -> report.Section:
     tiles = [
         report.Tile("accuracy", report.percent(evaluation.accuracy), f"{low:.1%} to {high:.1%} with 95% confidence"),
         report.Tile("weakest class", label, f"{worst:.0%} of it recognised"),
-        report.Tile("labels in doubt", f"{len(found.doubts):,}", f"of {found.judged:,} photos judged"),
+        report.Tile("labels in doubt", f"{len(found.doubts):,}", f"of {found.judged:,} photos judged")
+        if found.judged
+        else report.Tile("labels in doubt", "–", "too little is known to judge them"),
         report.Tile("calibration error", report.percent(evaluation.calibration_error), "of its confidence"),
         report.Tile("trained in", _duration(run.seconds), f"{run.epochs} epochs, the best was {run.best_epoch}"),
     ]

@@ -196,8 +196,8 @@ def test_what_is_left_is_told_in_the_network_s_layers(garments: ModelFile, stand
     assert [(it.operator, it.layer) for it in report.on_cpu] == [
         ("MEAN", "layer 'pool'"),
         ("FULLY_CONNECTED", "layer 'scores'"),
-        ("SOFTMAX", "layer 'scores'"),
-        ("QUANTIZE", "layer 'scores'"),
+        ("SOFTMAX", "layer 'scores_softmax'"),
+        ("QUANTIZE", "layer 'scores_softmax'"),
     ]
     assert report.first is report.on_cpu[0]
     assert report.on_cpu[0].mend
@@ -320,6 +320,15 @@ def test_a_prediction_ends_at_the_first_operator_in_doubt(garments: ModelFile, m
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(garments.content))
     mean = next(code for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.MEAN)
     mean.version = 3
+    # As TFLite's own converter writes a Dense.
+    graph, dense = (
+        model.subgraphs[0],
+        model.operatorCodes.index(
+            next(code for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED)
+        ),
+    )
+    weights = graph.tensors[next(one for one in graph.operators if one.opcodeIndex == dense).inputs[1]].quantization
+    weights.scale, weights.zeroPoint = list(weights.scale) * 3, [0] * 3
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     report = examine(bytes(builder.Output()))

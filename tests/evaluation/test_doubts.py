@@ -86,6 +86,13 @@ def test_too_few_photos_are_not_judged(labels):
     assert (found.judged, len(found.places)) == (0, 0)
 
 
-def test_features_that_never_vary_do_not_fail():
-    found = doubts(np.zeros((40, 3), np.float32), np.repeat([0, 1], 20))
-    assert found.judged == 40
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((40, 3)),  # they never vary
+        np.random.default_rng(0).normal(size=(40, 20)),  # they say nothing of the class
+    ],
+)
+def test_who_knows_less_than_the_labels_does_not_doubt_them(features):
+    found = doubts(features.astype(np.float32), np.repeat([0, 1], 20))
+    assert (found.judged, len(found.places)) == (0, 0)

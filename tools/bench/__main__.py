@@ -42,6 +42,9 @@ LEFT_OUT = {
     "edgenn profile tests/data_files/tiny_int8.tflite --seconds 1 --source none --threads 2": (
         "it is typed on an emulated device, and what it shows is a sentence and no figure"
     ),
+    **dict.fromkeys(
+        ("python -c pass", "edgenn run --help", "edgenn inspect MODEL"), "`python -m tools.measure_weight` starts it"
+    ),
 }
 
 

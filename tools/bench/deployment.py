@@ -231,7 +231,7 @@ DEPLOYMENT = (
         "kernels",
         _DEPLOY,
         "python -m tools.compare_kernels_on_arm",
-        25,
+        5,
         (
             Figure(
                 "XNNPACK, garments",

@@ -95,13 +95,13 @@ FROM_PHOTOS = (
         (
             Figure(
                 "float",
-                "(300 unseen test photos): {} float",
+                "(450 unseen test photos): {} float",
                 lambda outcome: printed(r"^accuracy, unseen photos +([\d.]+)%")(outcome) / 100,
                 TRAINED,
             ),
             Figure(
                 "int8",
-                "(300 unseen test photos): … float, {} int8",
+                "(450 unseen test photos): … float, {} int8",
                 lambda outcome: printed(r"^accuracy, unseen photos .* ([\d.]+)%$")(outcome) / 100,
                 TRAINED,
             ),
