@@ -101,7 +101,7 @@ DEPLOYMENT = (
         "deploy-native",
         _DEPLOY,
         "python -m tools.bench_deploy --arch arm64 --repeat 3",
-        6,
+        2,
         (
             Figure("fresh device", "natively on amd64: {} s", told("fresh", "seconds"), TIME, unit="s"),
             Figure(

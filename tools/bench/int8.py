@@ -125,7 +125,7 @@ QUANTIZED = (
         "conversion",
         "int8",
         "python tools/bench_conversion.py runs/v2-0 --photos CLOTHING --pictures 500 --rounds 2",
-        6,
+        4,
         (
             Figure(
                 "ours over TensorFlow's",

@@ -91,7 +91,7 @@ FROM_PHOTOS = (
         "demo",
         _PHOTOS,
         "edgenn demo",
-        4,
+        3,
         (
             Figure(
                 "float",
@@ -240,7 +240,7 @@ FROM_WEIGHTS = (
         "frozen",
         _WEIGHTS,
         "tools/bench_transfer.py frozen",
-        3,
+        1,
         (
             Figure("LiteRT, a photo", "frozen`): {} ms a photo", printed(r"^LiteRT.*\(([\d.]+) to"), TIME, unit="ms"),
             Figure(
@@ -281,7 +281,8 @@ python tools/video_of_photos.py score validation.mp4 results.jsonl""",
                 "frames with the right label",
                 "the label is right for {} of the frames",
                 printed(r"settled \d+, right ([\d.]+)"),
-                TRAINED,
+                # Of a network that is trained anew, and through a film.
+                Tolerance(absolute=0.02),
             ),
         ),
     ),

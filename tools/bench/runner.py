@@ -50,7 +50,7 @@ RUNNER = (
         "runner",
         _CAMERA,
         "python tools/bench_run.py throughput added gate start --rounds 3 --seconds 4",
-        6,
+        3,
         (
             Figure(
                 "pipeline over invoke",
@@ -191,7 +191,7 @@ RUNNER = (
         "gate",
         _CAMERA,
         "python tools/bench_gate.py MODEL --photos CLOTHING/validation --seconds 60",
-        4,
+        2,
         (
             Figure(
                 "frames spared",
@@ -259,7 +259,7 @@ PROFILER = (
         "profiler",
         _PROFILER,
         "python tools/bench_profiler.py CORAL/mobilenet_v2_1.0_224_quant.tflite --rounds 100 --runs 8",
-        2,
+        1,
         (
             Figure(
                 "difference to a bare loop",
@@ -284,7 +284,7 @@ PROFILER = (
         "operators",
         _PROFILER,
         "python tools/bench_profiler_operators.py CORAL/mobilenet_v2_1.0_224_quant.tflite --repetitions 6",
-        2,
+        1,
         (
             Figure(
                 "sum, least",

@@ -17,7 +17,7 @@ TAGGING = (
         _TAG,
         "python tools/bench_tag.py speed CORAL/mobilenet_v2_1.0_224_quant.tflite CLOTHING "
         "--labels CORAL/imagenet_labels.txt --mediapipe VENV/bin/python --rounds 7 --sample 800",
-        6,
+        2,
         (
             Figure(
                 "tag / limit", "| `tag` / limit | {} (…) | {target}, met", told("ratios", "tag/limit", "median"), RATIO
@@ -96,7 +96,7 @@ SERVING = (
         "Serving",
         "python tools/bench_serve.py CORAL/mobilenet_v2_1.0_224_quant.tflite CLOTHING/validation "
         "--labels CORAL/imagenet_labels.txt --seconds 6 --rounds 3 --malformed 10000",
-        8,
+        2,
         (
             Figure(
                 "serve / loop",
