@@ -327,6 +327,22 @@ def test_the_health_of_the_run_is_what_is_told(broker, listener):
     assert (state["health"], state["reasons"]) == ("degraded", ["source: camera 0 is gone"])
 
 
+def test_health_that_changes_is_told_before_the_next_sign_of_life(tmp_path):
+    health = Health("porch", "1.2")
+    health.frame(result(0))
+    sink = MqttSink("mqtt://127.0.0.1", ABOUT, health=health.snapshot)
+    spool = Spool(tmp_path / "spool.db")
+    link, client = mqtt._Link(sink, spool), Published()
+    for now, state in ((100.0, "ok"), (101.0, "degraded"), (101.2, "degraded"), (102.0, "ok"), (103.0, "ok")):
+        health.set("source", state, "camera 0 is gone" if state == "degraded" else "")
+        client.now = now
+        link._send_what_is_due(client, now)
+    told = [(when, json.loads(payload)["health"]) for when, payload in client.on("edgenn/porch/state")]
+    assert told == [(100.0, "ok"), (101.0, "degraded"), (102.0, "ok")]
+    link._shut()
+    spool.close()
+
+
 def test_a_clean_end_is_told(broker, listener):
     with MqttSink(f"mqtt://127.0.0.1:{broker.port}/home/cameras", ABOUT) as sink:
         until(lambda: listener.on("home/cameras/porch/availability") == [b"online"])

@@ -215,6 +215,7 @@ class _Link(threading.Thread):
         self._announce_at: float | None = None
         self._state_at = 0.0
         self._label_sent: str | None = None
+        self._health_sent: str | None = None
         self._thumbnail_sent: bytes | None = None
 
     def _converse(self) -> None:
@@ -229,6 +230,7 @@ class _Link(threading.Thread):
             wait = self._send_what_is_due(client, now) if self.connected else deadline - now
             if self._stopping and (not self.connected or now >= self._leave_at or self._nothing_to_send(now)):
                 break
+            # Nobody rings when health has changed: it is looked at each second.
             self._exchange(client, max(0.0, min(wait, 1.0)))
         if client.socket() is not None:
             # Reason 4: the broker is to publish the last will, "offline", all the same.
@@ -316,12 +318,12 @@ class _Link(threading.Thread):
         return min(due) - now
 
     def _send_state(self, client: Client, now: float) -> None:
-        label = self._sink._label
+        label, health = self._sink._label, self._sink._snapshot()
         changed = label != self._label_sent
-        if now < self._state_at + (_STATE_APART if changed else _STATE_EVERY):
+        news = changed or health["state"] != self._health_sent
+        if now < self._state_at + (_STATE_APART if news else _STATE_EVERY):
             return
         self._state_at = now
-        health = self._sink._snapshot()
         document = {
             "time": round(time.time(), 3),
             "label": label,
@@ -335,7 +337,7 @@ class _Link(threading.Thread):
         client.publish(self._topics.state, json.dumps(document), retain=True)
         if changed and label is not None:
             client.publish(self._topics.label, label, retain=True)
-        self._label_sent = label
+        self._label_sent, self._health_sent = label, health["state"]
 
     def _take_answer(self, now: float) -> None:
         if self._answer is None or self._flying is None:
