@@ -5,10 +5,13 @@ Nothing heavy is imported here: `edgenn --help` costs click and nothing more.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
+import threading
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -116,7 +119,26 @@ def main() -> None:
         status = _say("out of memory: close other programs, or use smaller pictures or a smaller --batch")
     except Exception as error:
         status = _say(f"a defect in edgenn: {type(error).__name__}: {error} (EDGENN_DEBUG=1 shows where)")
-    sys.exit(status if isinstance(status, int) else 0)
+    _end(status if isinstance(status, int) else 0)
+
+
+def _end(status: int) -> NoReturn:
+    """End the process; at once where a thread was left behind (a camera that hangs, a model that is still loaded).
+
+    Python would end such a thread when it comes back from a native library, which C++ takes for an error: the process
+    would abort, and systemd call a service failed that was stopped.
+    """
+    if not any(one.daemon for one in threading.enumerate()):
+        sys.exit(status)
+    # As Python does at its end: wait for the other threads, then what was to be done last.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # Its reader has gone.
+    os._exit(status)
 
 
 def _say(message: str, hint: str = "") -> int:

@@ -161,3 +161,34 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tiny, tmp_path):
         assert sorted(p.name for p in small.iterdir()) == ["filler", "model.tflite"]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_thread_that_was_left_in_a_native_library_does_not_abort_the_process():
+    """As one that still works for a reload when the service is stopped: most times it ended with SIGABRT."""
+    code = """
+import atexit, sys, threading
+import cv2
+import numpy as np
+from edgenn import cli
+
+picture, began = np.zeros((480, 640, 3), np.uint8), threading.Event()
+
+def encode():
+    while True:
+        cv2.imencode(".jpg", picture)
+        began.set()
+
+def verb(**_):
+    atexit.register(print, "last words")
+    for _ in range(2):
+        threading.Thread(target=encode, daemon=True).start()
+    began.wait()
+    print("done")
+    return 3
+
+cli.cli.main = verb
+cli.main()
+"""
+    for _ in range(5):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stdout.split("\n")) == (3, ["done", "last words", ""]), ended.stderr
