@@ -56,6 +56,10 @@ class Host:
         """`[user@]hostname`, as ssh takes it; the port is not part of it."""
         return f"{self.user}@{self.hostname}" if self.user else self.hostname
 
+    def bare(self, error: Exception) -> str:
+        """What went wrong there, for a place where the device's name stands already."""
+        return str(error).removeprefix(f"{self.name}: ")
+
 
 def host(text: str) -> Host:
     """The device of an ssh destination.

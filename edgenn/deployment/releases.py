@@ -73,7 +73,7 @@ def _each(hosts: Sequence[Host], ask: Callable[[Connection], Mapping[str, Any]])
         except Unreachable as error:
             return Answer(host.name, reason=str(error), reached=False)
         except EdgennError as error:
-            return Answer(host.name, reason=str(error).removeprefix(f"{host.name}: "))
+            return Answer(host.name, reason=host.bare(error))
         return Answer(host.name, said, "" if said.get("ok", True) else str(said.get("reason") or "it did not work"))
 
     with ThreadPoolExecutor(min(AT_ONCE, max(1, len(hosts)))) as pool:

@@ -153,7 +153,7 @@ class _Reader(threading.Thread):
                 connection.run(["true"], sudo=True)
                 self._read(connection.command(self._argv, sudo=True))
         except EdgennError as error:
-            self._put("", str(error).removeprefix(f"{self._host.name}: "))
+            self._put("", self._host.bare(error))
         finally:
             if not self._ended:
                 self._arriving.put(None)

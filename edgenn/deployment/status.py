@@ -184,7 +184,7 @@ def _one(host: Host, asking: Callable[[Host], Any]) -> Status:
     try:
         return judged(host.name, asking(host))
     except EdgennError as error:
-        return Status(host.name, "unreachable", (_text(str(error).removeprefix(f"{host.name}: ")) or "",))
+        return Status(host.name, "unreachable", (_text(host.bare(error)) or "",))
 
 
 def _ask(host: Host) -> Any:

@@ -72,9 +72,8 @@ def doubts(features: NDArray[np.floating], labels: NDArray[np.integer], seed: in
         return Doubts(none, none, np.empty(0), 0)
     given = np.searchsorted(known, labels[kept])
     chances = out_of_sample(features[kept], given, seed)
-    if wilson_interval(int((chances.argmax(axis=1) == given).sum()), len(given))[0] <= np.bincount(given).max() / len(
-        given
-    ):
+    right, most = int((chances.argmax(axis=1) == given).sum()), int(np.bincount(given).max())
+    if wilson_interval(right, len(given))[0] <= most / len(given):
         return Doubts(none, none, np.empty(0), 0)
     found = require("cleanlab.filter").find_label_issues(
         given, chances, return_indices_ranked_by="self_confidence", filter_by="both", n_jobs=1

@@ -19,6 +19,9 @@ import pytest
 from edgenn.deployment.connection import ENVIRONMENT, Connection, Unreachable
 from edgenn.deployment.engine import Engine
 from edgenn.deployment.hosts import Host
+from edgenn.deployment.releases import rollback
+from edgenn.deployment.remote import journal
+from edgenn.deployment.status import status
 from edgenn_device.errors import EdgennError
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
@@ -218,7 +221,10 @@ def test_ctrl_c_says_what_becomes_of_the_device_and_nothing_else(here: Here, tmp
         while not there.exists() and deploying.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         deploying.send_signal(signal.SIGINT)
-        out, said = deploying.communicate(timeout=60)
+        try:
+            out, said = deploying.communicate(timeout=60)
+        finally:
+            deploying.kill()
     assert (deploying.returncode, out) == (130, "")
     assert said.split("\n") == [
         "",
@@ -259,9 +265,13 @@ def test_sudo_that_asks_for_a_password_is_one_line_and_a_line_to_type(here: Here
     # Root's own commands go without: as another user would see it.
     here.tool("id", "#!/bin/sh\necho 1000\n")
     here.tool("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-    with Connection(Host("near", "near", user=ME)) as connection, pytest.raises(EdgennError) as refused:
+    near = Host("near", "near", user=ME)
+    with Connection(near) as connection, pytest.raises(EdgennError) as refused:
         connection.run(["true"], sudo=True)
     assert f'echo "{ME} ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/010-edgenn' in str(refused.value)
+    # Where the device's name stands in front already it is not said again, and the journal's reader says the same.
+    told = [status([near])[0].reasons[0], rollback([near])[0].reason, next(journal([near], lines=1, follow=False)).text]
+    assert told == [str(refused.value).removeprefix("near: ")] * 3
 
 
 def test_the_options_of_a_person_hold_and_no_password_is_asked_for(here: Here) -> None:

@@ -39,14 +39,17 @@ def keep(result: Result, out: Path) -> None:
 
 
 def kept(names: Sequence[str], out: Path) -> list[Result]:
-    """The results that were kept, in the order of `names`."""
+    """The results that were kept, in the order of `names`, but for those of another edition of this tool."""
     found = []
     for name in names:
         path = out / "output" / f"{name}.json"
         if path.exists():
             values = json.loads(path.read_text())
             rows = [{**row, "recorded": row["recorded"] and Recorded(**row["recorded"])} for row in values.pop("rows")]
-            found.append(Result(**values, rows=tuple(Row(**row) for row in rows)))
+            try:
+                found.append(Result(**values, rows=tuple(Row(**row) for row in rows)))
+            except TypeError:  # a field that there is no more
+                continue
     return found
 
 
