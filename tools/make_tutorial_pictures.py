@@ -23,7 +23,7 @@ import numpy as np
 
 from edgenn.data import garments
 from edgenn_device.garments import LABELS, draw, seed_in
-from tests.device.chromium import Chromium
+from tools.chromium import Chromium
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 QUALITY = (cv2.IMWRITE_WEBP_QUALITY, 80)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from edgenn_device.pipeline import Result
 from edgenn_device.sinks import recording
 from edgenn_device.sinks.base import About
 from edgenn_device.sinks.recording import Recording
+from tools import chromium
 
 ABOUT = About("porch", "garments", ("shirt", "dress"), "LiteRT", "camera 0", "1.2")
 
@@ -303,7 +303,7 @@ def test_stderr_holds_what_others_say_and_not_opencv(tmp_path, capfd):
     assert capfd.readouterr().err == "a line of another thread\n"
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
+@pytest.mark.skipif(chromium.FOUND is None, reason="needs a browser: apt-get install chromium")
 def test_a_browser_plays_it(tmp_path):
     with Recording(tmp_path, ABOUT) as sink:
         camera = Camera(sink)
@@ -320,12 +320,7 @@ def test_a_browser_plays_it(tmp_path):
           document.body.append(`shows ${{v.videoWidth}}x${{v.videoHeight}} for ${{v.duration.toFixed(1)}} s`) }};
         v.onerror = () => document.body.append('cannot play');</script></body>"""
     )
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [*command, "--timeout=8000", "--virtual-time-budget=4000", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-    assert "shows 128x96 for 3.0 s" in done.stdout
+    with chromium.Chromium(tmp_path / "profile") as browser:
+        browser.open(page.as_uri())
+        browser.until("document.body.innerText.length > 0")
+        assert browser.text() == "shows 128x96 for 3.0 s"

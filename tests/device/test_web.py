@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import chromium
 import cv2
 import numpy as np
 import pytest
@@ -34,6 +33,7 @@ from edgenn_device.token import stored_token
 from edgenn_device.uncertain import UNLABELLED, Keeper
 from edgenn_device.web import Live, board, connection, pages
 from edgenn_device.web.access import Door
+from tools import chromium
 
 LABELS = ("jacket", "shirt", "t-shirt")
 TOKEN = "a-token-that-nobody-guesses"

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,6 +11,7 @@ from edgenn.tagging import corrections, review
 from edgenn.tagging.records import Tagged
 from edgenn_device import model_file
 from edgenn_device.errors import EdgennError
+from tools import chromium
 
 
 def record(number, label, confidence):
@@ -58,7 +57,7 @@ def test_the_page_stands_alone_and_shows_hostile_names_as_text(model, tiny, tmp_
     assert "unreadable" in html.lower()
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser")
+@pytest.mark.skipif(chromium.FOUND is None, reason="needs a browser: apt-get install chromium")
 def test_what_is_clicked_and_typed_there_is_what_is_downloaded(model, tiny, tmp_path):
     paths = [str(tiny / "photos" / "circle" / f"{number:02d}.png") for number in range(4)]
     top = (("circle", 0.6), ("square", 0.3))
@@ -85,16 +84,16 @@ def test_what_is_clicked_and_typed_there_is_what_is_downloaded(model, tiny, tmp_
       document.getElementById("download").click();
     </script>""".replace("PATHS", json.dumps(paths))
     page.write_text(page.read_text() + clicks)
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    options = [f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
-    dom = subprocess.run([*browser, *options], capture_output=True, text=True, timeout=60).stdout
-    saved = json.loads(unquote(re.search('data-saved="([^"]*)"', dom)[1]))
+    with chromium.Chromium(tmp_path / "browser") as browser:
+        browser.open(page.as_uri())
+        browser.until("document.body.dataset.saved")
+        saved = json.loads(unquote(browser.run("document.body.dataset.saved")))
+        assert "2 put right, 1 confirmed" in browser.text()
     assert [(entry["path"], entry["was"], entry["label"]) for entry in saved["corrections"]] == [
         (paths[0], "circle", "circle"),
         (paths[1], "circle", "new </label>"),
         (paths[2], "circle", "square"),
     ]
-    assert "2 put right, 1 confirmed" in dom
     for entry in saved["corrections"]:
         assert entry["sha256"] == records[paths.index(entry["path"])].sha256
     (tmp_path / "corrections.json").write_text(json.dumps(saved))

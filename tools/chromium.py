@@ -1,4 +1,4 @@
-"""Headless Chromium for tests, driven over the DevTools protocol on a pipe: no port, no driver, no library."""
+"""Headless Chromium for tests and pictures, over the DevTools protocol on a pipe: no port, no driver, no library."""
 
 from __future__ import annotations
 
