@@ -47,6 +47,7 @@ class Run:
     Attributes:
       pipeline: not run before `go`.
       health: of all parts.
+      stopped: SIGTERM has ended it.
 
     Raises:
       EdgennError: the model is not usable, the source or a sink is none, what one needs is not installed.
@@ -89,6 +90,7 @@ class Run:
             raise
         if self._live is not None:
             self._sinks = (*self._sinks, self._live)
+        self.stopped = False
         self._events: Events | None = None
         if self._sinks:
             from .events import Events
@@ -116,7 +118,7 @@ class Run:
 
                 pipeline = self.pipeline
                 parts.enter_context(
-                    Service(lambda: (pipeline.frames, pipeline.bad), self.health, self.reload, stop=self.pipeline.stop)
+                    Service(lambda: (pipeline.frames, pipeline.bad), self.health, self.reload, stop=self._stop)
                 )
             if self._keeper is not None:
                 parts.enter_context(self._keeper)
@@ -149,6 +151,15 @@ class Run:
         self._about.model, self._about.labels, self._about.runtime = new.model, new.labels, new.runtime
         if self._keeper is not None:
             self._keeper.labels = new.labels
+
+    def unwritten(self) -> list[str]:
+        """Of each sink that has not taken everything by the end: its name and what kept it from that."""
+        states = ((sink.name, sink.state()) for sink in self._sinks)
+        return [
+            f"{name} ({state['error']})"
+            for name, state in states
+            if state.get("error") and any(state.get("dropped", {}).values())
+        ]
 
     def figures(self) -> dict[str, Any]:
         """The summary, JSON-able: frames, skipped (of these, without the network), dropped, bad, fps, seconds."""
@@ -188,6 +199,10 @@ class Run:
 
     def _histograms(self) -> dict[str, Histogram]:
         return self._stopwatch.named() if self._stopwatch and self._profile else {}
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self.pipeline.stop()
 
     def _take(self, result: Result, sinks: Iterable[Sink]) -> None:
         self.health.frame(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -32,7 +31,7 @@ def command(hosts: tuple[str, ...], inventory: Path | None, to: str | None, as_j
     def told(name: str, step: str) -> None:
         click.echo(f"{name}  {step}", err=True)
 
-    answers = rollback(chosen(hosts, inventory), to, told=told if sys.stderr.isatty() else lambda name, step: None)
+    answers = rollback(chosen(hosts, inventory), to, told=told)
     if as_json:
         said = [{"host": one.host, "ok": one.ok, "reason": one.reason, **one.said} for one in answers]
         click.echo(json.dumps({"ok": all(one.ok for one in answers), "hosts": said}, indent=1))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,16 @@ def test_a_source_that_does_not_open_is_status_2_and_one_line(model, tmp_path, a
     assert done.stdout == ""
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_could_not_be_written_is_status_1_and_named(model, tiny, tmp_path):
+    # The database is there and somebody else is writing to it.
+    made = run(model, "--source", tiny / "photos" / "circle", "--sink", f"sqlite:{tmp_path / 'events.db'}")
+    assert made.returncode == 0, made.stderr
+    with sqlite3.connect(tmp_path / "events.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = run(model, "--source", tiny / "photos" / "circle", "--sink", f"sqlite:{tmp_path / 'events.db'}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"edgenn: not all was written to sqlite:{tmp_path / 'events.db'} (")
+    assert "locked" in done.stderr.splitlines()[-1]
+    assert "40 frames" in done.stderr

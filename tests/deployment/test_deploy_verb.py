@@ -40,6 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def deploy(model: Path, hosts: Sequence[Host], **more: Any) -> list[Deployed]:
         kept.update(more, model=model, hosts=[host.name for host in hosts])
+        more["told"](hosts[0].name, "verified")
         return [FINE, SAME, BACK, AWAY][: len(hosts)]
 
     monkeypatch.setattr(deploy_module, "deploy", deploy)
@@ -66,8 +67,9 @@ def test_everything_that_was_asked_for_arrives(asked: dict[str, Any], tmp_path: 
     words = ["--source", "0", "--config", "run.toml", "--sign", "key", "--offline", "--canary", "5%"]
     done = edgenn("deploy", GARMENTS, "porch", "gate", *words, "--max-failures", "2", "--within", "90")
     assert done.exit_code == 0
-    told = asked.pop("told")
-    told("porch", "verified")
+    # Each step when it is done, in a log as on a terminal, and beside the table.
+    assert done.stderr == "   0.0 s  porch  verified\n"
+    asked.pop("told")
     assert asked == {
         **{"model": Path(GARMENTS), "hosts": ["porch", "gate"], "source": "0", "config": Path("run.toml")},
         **{"sign": Path("key"), "offline": True, "canary": "5%", "max_failures": "2", "within": 90.0},
