@@ -37,8 +37,8 @@ section > :last-child { margin-bottom: 0; }
 .tiles dt { color: var(--faint); font-size: .875rem; }
 .tiles dd { margin: 0; }
 .value { font-size: 1.5rem; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }
-/* A shadow at the side where a table goes on: its covers move with the table, it does not. */
-.scroll {
+/* A shadow at the side where a table or figure goes on: its covers move with that, it does not. */
+.scroll, figure {
   overflow-x: auto; margin: 0 0 1rem;
   background: linear-gradient(to right, var(--sheet) 40%, transparent) 0 0 / 2rem 100% no-repeat local,
     linear-gradient(to left, var(--sheet) 40%, transparent) 100% 0 / 2rem 100% no-repeat local,
@@ -58,7 +58,6 @@ td.bar > span {
   display: block; padding: .05rem .4rem; border-radius: .25rem;
   background: linear-gradient(var(--bar), var(--bar)) no-repeat; background-size: var(--share) 100%;
 }
-figure { margin: 0 0 1rem; overflow-x: auto; }
 figcaption { margin-top: .5rem; }
 svg { display: block; width: 100%; min-width: 36rem; height: auto; font-size: 14px; fill: var(--ink); }
 svg .faint { fill: var(--faint); font-size: 13px; }
