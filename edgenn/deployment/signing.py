@@ -44,9 +44,9 @@ def new_key(path: str | os.PathLike[str]) -> PublicKey:
     for existing in (secret, public):
         if existing.exists() or existing.is_symlink():
             raise EdgennError(f"{existing} exists, and a key is never written over: choose another name")
-    private = _ed25519().Ed25519PrivateKey.generate()
-    seed = private.private_bytes_raw()
-    key = PublicKey(secrets.token_bytes(8), private.public_key().public_bytes_raw())
+    # A secret key is 32 random bytes (RFC 8032, 5.1.5).
+    seed = secrets.token_bytes(32)
+    key = PublicKey(secrets.token_bytes(8), _public_half(seed))
     body = _BODY.pack(key.number, seed, key.raw, _checksum(key.number, seed, key.raw))
     packed = base64.b64encode(_HEAD.pack(b"Ed", _PLAIN, b"B2", bytes(32), 0, 0) + body).decode()
     try:
@@ -160,6 +160,14 @@ def _scrypt(password: bytes, salt: bytes, operations: int, memory: int, length: 
 
 def _one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def _public_half(seed: bytes) -> bytes:
+    private = _ed25519().Ed25519PrivateKey.from_private_bytes(seed)
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    # `public_bytes_raw` is not there in Debian 12's version.
+    return bytes(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 
 def _ed25519() -> Any:
