@@ -258,6 +258,50 @@ def test_a_file_that_may_grow_again_is_written_again(tmp_path, limited):
     assert [row["frame"] for row in rows(path)] == ["1", "2"]
 
 
+def test_a_file_that_is_opened_while_others_write_to_it_gets_no_empty_line(tmp_path):
+    # A line of many pages is in the file piece by piece, and its size tells.
+    line = b"x" * 100_000 + b"\n"
+    path, enough = tmp_path / "both.jsonl", threading.Event()
+
+    def write():
+        file = AppendedFile(path)
+        file.append(line)
+        while not enough.is_set():
+            file.append(line)
+        file.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    until(path.exists)
+    for _ in range(8):
+        other = AppendedFile(path)
+        other.open()
+        other.close()
+    enough.set()
+    thread.join()
+    written = path.read_bytes()
+    assert written == line * (len(written) // len(line))
+
+
+def test_of_many_that_begin_a_file_one_writes_its_header(tmp_path):
+    for turn in range(20):
+        path, together = tmp_path / f"{turn}.csv", threading.Barrier(4)
+
+        def begin(path=path, together=together):
+            file = AppendedFile(path, header=b"header\n")
+            file.open()
+            together.wait(60)
+            file.append(b"line\n")
+            file.close()
+
+        threads = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert path.read_text().splitlines() == ["header", *["line"] * 4]
+
+
 def test_two_threads_of_one_process_never_mix_their_lines(tmp_path):
     path = tmp_path / "both.jsonl"
 

@@ -1,15 +1,19 @@
 """A text file that only ever grows at its end, by whole lines, through whatever happens to it and to its disk.
 
 A line is written whole or, when the disk fills up in the middle of it, taken back. A file that is renamed or removed
-(logrotate) or emptied is noticed at the next line, which goes to a new one with its header. Never cuts away or rewrites
-what it did not just write, and does not limit its size: that is logrotate's business.
+(logrotate) or emptied is noticed at the next line, which goes to a new one with its header. Several may append to one
+file, in one process or in many. Never cuts away or rewrites what it did not just write, and does not limit its size:
+that is logrotate's business.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EdgennError
@@ -40,7 +44,11 @@ class AppendedFile:
             if self._file is None or self._gone():
                 self.open()
             assert self._file is not None
-            self._put(self._file, line)
+            if self._identity is None:
+                self._put(self._file, line)
+            else:
+                with _alone(self._file):
+                    self._put(self._file, line)
         except OSError as error:
             raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(self.path)) from None
 
@@ -55,8 +63,9 @@ class AppendedFile:
             found = os.fstat(file)
             if stat.S_ISREG(found.st_mode):
                 self._identity = found.st_dev, found.st_ino
-                if found.st_size:
-                    self._put(file, self._missing(file, found.st_size))
+                with _alone(file):
+                    if size := os.fstat(file).st_size:
+                        self._put(file, self._missing(file, size))
             else:
                 self._identity = None
         except BaseException:
@@ -102,3 +111,19 @@ class AppendedFile:
             if written and before is not None and os.fstat(file).st_size == before + written:
                 os.ftruncate(file, before)
             raise
+
+
+@contextmanager
+def _alone(file: int) -> Iterator[None]:
+    """While nobody else who appends is in the middle of a line: the kernel shows a file's size before that is whole."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        pass  # This file system has no locks.
+    try:
+        yield
+    finally:
+        try:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        except OSError:
+            pass
