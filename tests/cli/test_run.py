@@ -189,3 +189,18 @@ def test_what_could_not_be_written_is_status_1_and_named(model, tiny, tmp_path):
     assert done.stderr.splitlines()[-1].startswith(f"edgenn: not all was written to sqlite:{tmp_path / 'events.db'} (")
     assert "locked" in done.stderr.splitlines()[-1]
     assert "40 frames" in done.stderr
+
+
+def test_a_service_that_is_stopped_ends_well_whatever_a_sink_lacks(model, tiny, tmp_path):
+    place = tmp_path / "events.db"
+    made = run(model, "--source", tiny / "photos" / "circle", "--sink", f"sqlite:{place}")
+    assert made.returncode == 0, made.stderr
+    with sqlite3.connect(place, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        command = [*EDGENN, "run", str(model), "--source", "synthetic", "--sink", f"sqlite:{place}", "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert json.loads(process.stdout.readline())["frame"] == 0
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "not written" in stderr  # it is told all the same
