@@ -103,7 +103,7 @@ def fit(
             take_back()
 
 
-def predict(model: Any, feed: Feed, batch: int = 64) -> NDArray[np.float32]:
+def predict(model: Any, feed: Feed, batch: int = 32) -> NDArray[np.float32]:
     """The scores of every sample of a feed, in order and unvaried: float32 (count, classes)."""
     tf = require("tensorflow")
     answer = tf.function(lambda x: model(x, training=False), autograph=False)
