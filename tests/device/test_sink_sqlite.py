@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -217,7 +218,8 @@ def aged(number, days):
     )
 
 
-def test_events_are_kept_for_a_month_or_as_long_as_was_said(tmp_path):
+def test_events_are_kept_for_a_month_or_as_long_as_was_said(tmp_path, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "events.db"
     with SqliteEvents(path, ABOUT) as sink:
         for number, days in enumerate((40, 31.01, 30.99, 3, 0)):
@@ -228,6 +230,9 @@ def test_events_are_kept_for_a_month_or_as_long_as_was_said(tmp_path):
     with SqliteEvents(path, ABOUT, days=2):
         pass
     assert [int(id[:14], 16) for id, *_ in table(path)] == [4]
+    # A clock that was months ahead took them: the journal says so.
+    said = [re.sub(r"before [\d: -]+ are", "before … are", line) for line in caplog.messages]
+    assert said == [f"sqlite:{path}: {removed} events that ended before … are removed" for removed in (2, 2)]
 
 
 def test_old_events_go_while_it_runs_and_the_file_shrinks(tmp_path, monkeypatch):
@@ -243,7 +248,8 @@ def test_old_events_go_while_it_runs_and_the_file_shrinks(tmp_path, monkeypatch)
         assert path.with_name("events.db-wal").stat().st_size == 0
 
 
-def test_a_flickering_label_does_not_fill_the_disk(tmp_path, monkeypatch):
+def test_a_flickering_label_does_not_fill_the_disk(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(sqlite, "_PRUNE_AFTER", 25)
     largest, path = 500_000, tmp_path / "events.db"
     sizes = []
@@ -258,6 +264,8 @@ def test_a_flickering_label_does_not_fill_the_disk(tmp_path, monkeypatch):
     assert len(kept) > 20
     assert max(sizes) < largest + 25 * 20_000
     assert path.stat().st_size <= largest + 25 * 20_000
+    removed = [int(re.search(r"the oldest (\d+) events are removed", line)[1]) for line in caplog.messages]
+    assert sum(removed) == kept[0] > 0
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,13 @@ class SqliteEvents(Sink):
 
     def _prune(self, database: sqlite3.Connection) -> None:
         """Remove what is too old or too much, and give its room back to the disk."""
-        database.execute("DELETE FROM events WHERE ended < ?", (time.time() - self.days * 86400,))
+        before = time.time() - self.days * 86400
+        old = database.execute("DELETE FROM events WHERE ended < ?", (before,)).rowcount
+        if old:
+            # A clock that is ahead makes all of them old: this line then says where they went, and when.
+            until = time.strftime("%Y-%m-%d %H:%M", time.localtime(before))
+            _log.info("%s: %d events that ended before %s are removed", self.name, old, until)
+        much = 0
         while _used(database) > self.largest:
             # A twentieth at a time: at most twenty rounds, and little more than is needed.
             removed = database.execute(
@@ -216,6 +222,10 @@ class SqliteEvents(Sink):
             ).rowcount
             if removed == 0:
                 break
+            much += removed
+        if much:
+            room = self.largest / 2**20
+            _log.info("%s: the oldest %d events are removed, to stay within %.4g MiB", self.name, much, room)
         # As a script: `execute` takes one step of a statement without columns, and here a step frees one page.
         database.executescript("PRAGMA incremental_vacuum")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
