@@ -22,7 +22,7 @@ from typing import Any
 from edgenn.deployment.connection import ENVIRONMENT, Connection
 from edgenn.deployment.deploy import Deployed, deploy
 from edgenn.deployment.hosts import Host
-from tools.arm_device import device
+from tools.arm_device import device, or_reason
 from tools.model_variants import another
 
 GARMENTS = Path(__file__).parents[1] / "models/garments/garments.tflite"
@@ -116,4 +116,4 @@ def _text(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))

@@ -24,7 +24,7 @@ from edgenn.deployment.connection import ENVIRONMENT
 from edgenn.deployment.deploy import Deployed, deploy
 from edgenn.deployment.hosts import Host, inventory
 from edgenn.deployment.status import Status, status
-from tools.arm_device import Device, devices
+from tools.arm_device import Device, devices, or_reason
 from tools.model_variants import another, lying
 
 GARMENTS = Path(__file__).parents[1] / "models/garments/garments.tflite"
@@ -170,4 +170,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))

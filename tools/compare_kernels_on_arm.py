@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from edgenn.deployment.packages import Platform
-from tools.arm_device import Device, DeviceUnavailable, devices
+from tools.arm_device import Device, devices, or_reason
 
 ROOT = Path(__file__).parents[1]
 GARMENTS = ROOT / "models" / "garments" / "garments.tflite"
@@ -166,19 +166,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=list(PLATFORMS), action="append", help="both otherwise")
     suites = parser.parse_args().suite or list(PLATFORMS)
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            models = [GARMENTS, make_mobilenet(folder / "mobilenet.tflite")]
-            reference = here(models)
-            answers = reference[:]
-            for suite in suites:
-                with devices(1, suite=suite, arch="arm64") as (board,):
-                    for runtime in ("litert", *(["tflite-runtime"] if suite == "bookworm" else [])):
-                        answers += on_device(board, models, runtime, folder)
-    except DeviceUnavailable as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = [GARMENTS, make_mobilenet(folder / "mobilenet.tflite")]
+        reference = here(models)
+        answers = reference[:]
+        for suite in suites:
+            with devices(1, suite=suite, arch="arm64") as (board,):
+                for runtime in ("litert", *(["tflite-runtime"] if suite == "bookworm" else [])):
+                    answers += on_device(board, models, runtime, folder)
     print(f"{PICTURES} pictures each; differing scores against x86_64 LiteRT with the same kernels\n")
     heads = f"{'model':<10} {'kernels':<8} {'machine':<8} {'python':<8} {'runtime':<22}"
     print(f"{heads} {'scores':>6} {'differ':>6} {'steps':>5}")
@@ -197,4 +193,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))

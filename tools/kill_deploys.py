@@ -25,7 +25,7 @@ from pathlib import Path
 
 from edgenn.deployment.connection import ENVIRONMENT, Connection
 from edgenn.deployment.hosts import Host
-from tools.arm_device import Device, device
+from tools.arm_device import Device, device, or_reason
 from tools.model_variants import another
 
 GARMENTS = Path(__file__).parents[1] / "models/garments/garments.tflite"
@@ -190,4 +190,4 @@ def _wrong(found: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))

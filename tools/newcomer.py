@@ -20,7 +20,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from tools.arm_device import device
+from tools.arm_device import device, or_reason
 
 ROOT = Path(__file__).parents[1]
 # As README has them, in its order: `tests/test_docs.py` looks.
@@ -79,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))

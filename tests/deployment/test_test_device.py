@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.arm_device import DeviceUnavailable, container, emulation, roots, unavailable
+from tools.arm_device import DeviceUnavailable, container, emulation, or_reason, roots, unavailable
 
 # Fails at its first start and not at its second; the mark is where a restart of the machine takes it away.
 UNIT = """[Service]
@@ -38,6 +38,14 @@ def test_a_machine_that_cannot_is_told_what_it_lacks(monkeypatch, broken, said):
         monkeypatch.setattr(unavailable, "KEYRING", Path("/no/such/keyring"))
     with pytest.raises(DeviceUnavailable, match=said):
         unavailable.require_machine()
+
+
+def test_a_tool_ends_with_what_the_machine_lacks_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert or_reason(unavailable.require_machine) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: the test device needs root: mounts, a container and binfmt_misc"
+    ]
 
 
 def test_this_machines_own_architecture_needs_no_emulator():

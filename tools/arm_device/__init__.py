@@ -6,6 +6,6 @@ shares the machine's network and kernel, and has neither camera, GPIO nor accele
 """
 
 from tools.arm_device.container import Device, device, devices
-from tools.arm_device.unavailable import DeviceUnavailable
+from tools.arm_device.unavailable import DeviceUnavailable, or_reason
 
-__all__ = ["Device", "DeviceUnavailable", "device", "devices"]
+__all__ = ["Device", "DeviceUnavailable", "device", "devices", "or_reason"]

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 NEEDED = {
@@ -42,3 +44,12 @@ def cgroup2() -> Path | None:
         if kind == "cgroup2":
             return Path(where)
     return None
+
+
+def or_reason(main: Callable[[], int]) -> int:
+    """What a tool's `main` returns; where this machine cannot run the test device 2, and the reason in a line."""
+    try:
+        return main()
+    except DeviceUnavailable as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2

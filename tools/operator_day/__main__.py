@@ -29,7 +29,7 @@ from pathlib import Path
 
 from edgenn.deployment.connection import ENVIRONMENT
 from edgenn.deployment.hosts import Host
-from tools.arm_device import device
+from tools.arm_device import device, or_reason
 from tools.model_variants import another, lying
 
 from .broker import Broker, free_port
@@ -112,4 +112,4 @@ def _keep(folder: Path, rows: list[Row], sight: Sight, began: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(or_reason(main))
