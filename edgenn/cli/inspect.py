@@ -212,6 +212,8 @@ def _card(model: ModelFile) -> list[tuple[str, str]]:
                 f"{card.metrics.get('pictures', '?')} {card.metrics.get('split', '')} pictures",
             )
         )
+    if card.minimum_confidence is not None:
+        rows.append(("unknown", f"below a score of {card.minimum_confidence:.2g}"))
     if card.target:
         rows.append(("made for", card.target))
     return rows

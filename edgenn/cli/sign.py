@@ -38,7 +38,7 @@ def command(models: tuple[Path, ...], new_key: Path | None, key: Path | None, as
             click.echo(json.dumps({"key": str(new_key), "public": f"{new_key}.pub", "line": made.line()}))
             return
         click.echo(f"{new_key} signs: keep it to yourself. A device accepts its models once it has been told:\n")
-        click.echo(f"    echo {made.line()} | sudo tee -a /etc/edgenn/accept.pub")
+        click.echo(f"    sudo mkdir -p /etc/edgenn && echo {made.line()} | sudo tee -a /etc/edgenn/accept.pub")
         return
     assert key is not None
     signed = [signing.sign(model, key) for model in models]

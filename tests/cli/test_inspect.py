@@ -30,6 +30,7 @@ CARD = Card(
         "split": "validation",
     },
     target="pi",
+    minimum_confidence=0.4902,
 )
 
 
@@ -93,6 +94,7 @@ def test_text_of_an_own_model(own: Path) -> None:
         "0.980 of 240 validation pictures",
         "CONV_2D                            3      2",
         "shirt, jacket, ümlaut <b>",
+        "unknown   below a score of 0.49\n",
     ):
         assert expected in text, text
 

@@ -81,7 +81,7 @@ def test_the_verb_tells_what_to_type_on_the_device(tmp_path: Path, model: Path) 
     run = CliRunner().invoke
     made = run(command, ["--new-key", str(tmp_path / "k")], catch_exceptions=False)
     line = (tmp_path / "k.pub").read_text().splitlines()[1]
-    assert f"echo {line} | sudo tee -a /etc/edgenn/accept.pub" in made.output
+    assert f"    sudo mkdir -p /etc/edgenn && echo {line} | sudo tee -a /etc/edgenn/accept.pub" in made.output
     assert run(command, ["--key", str(tmp_path / "k"), str(model)], catch_exceptions=False).exit_code == 0
     verify(model, f"{model}.sig", tmp_path / "k.pub")
     assert run(command, []).exit_code == 2

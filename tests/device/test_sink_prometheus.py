@@ -156,8 +156,14 @@ class Disk:
     name = "sqlite:events.db"
 
     def state(self):
-        queued = {"results": 1, "events": 2}
-        return {"error": "No space left on device", "queued": queued, "dropped": {"results": 3, "events": 4}}
+        return {
+            "error": "No space left on device",
+            "queued": {"results": 1, "events": 2},
+            "dropped": {"results": 3, "events": 4},
+            # Of those that keep a file of what a receiver has not taken.
+            "spooled": 10,
+            "spool_dropped": 20,
+        }
 
 
 def test_an_alert_can_name_the_part_that_is_not_well():
@@ -167,5 +173,5 @@ def test_an_alert_can_name_the_part_that_is_not_well():
         found = fetch(sink)
     parts = {dict(labels)["part"]: value for (name, *labels), value in found.items() if name == "edgenn_part_ok"}
     assert parts == {"source": 1, "model": 1, "sink:sqlite:events.db": 0}
-    assert found[("edgenn_sink_waiting", ("sink", "sqlite:events.db"))] == 3
-    assert found[("edgenn_sink_dropped_total", ("sink", "sqlite:events.db"))] == 7
+    assert found[("edgenn_sink_waiting", ("sink", "sqlite:events.db"))] == 13
+    assert found[("edgenn_sink_dropped_total", ("sink", "sqlite:events.db"))] == 27

@@ -176,7 +176,7 @@ def test_a_receiver_that_is_away_is_waited_for(receiver, tmp_path):
     with sink:
         for number in range(10):
             sink.event(event(number))
-        until(lambda: sink.state()["error"] and sink.state()["waiting"] == 10)
+        until(lambda: sink.state()["error"] and sink.state()["spooled"] == 10)
         assert sink.state()["error"] == "Connection refused"
         back = Receiver(port)
         until(lambda: sink.state()["sent"] == 10)
@@ -191,7 +191,7 @@ def test_a_receiver_that_never_answers_stalls_nobody_and_is_given_up(receiver, h
     with Queued(hook) as sink:
         for number in range(50):
             sink.event(event(number))
-        until(lambda: sink.state()["error"] == "timed out" and sink.state()["waiting"] == 50)
+        until(lambda: sink.state()["error"] == "timed out" and sink.state()["spooled"] == 50)
         receiver.silent.clear()
         receiver.over.set()
         until(lambda: sink.state()["sent"] == 50)
@@ -244,7 +244,7 @@ def test_sigkill_loses_nothing_and_what_comes_twice_has_the_same_key(receiver, t
             acknowledged += list(reports)
         os.waitpid(child, 0)
     with Webhook(address, ABOUT, folder=tmp_path) as sink:
-        until(lambda: sink.state()["waiting"] == 0)
+        until(lambda: sink.state()["spooled"] == 0)
     received = set(receiver.keys())
     wanted = {began(int(number)) for number in acknowledged}
     assert wanted <= received

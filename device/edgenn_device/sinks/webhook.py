@@ -122,8 +122,8 @@ class Webhook(Sink):
         spool = self._spool
         document: dict[str, Any] = {"sent": self._sent, "refused": self._refused, "error": self._error}
         if spool is not None:
-            document["waiting"] = len(spool)
-            document["overflowed"] = spool.dropped
+            document["spooled"] = len(spool)
+            document["spool_dropped"] = spool.dropped
             document["error"] = self._error or spool.error
         return document
 
