@@ -158,7 +158,7 @@ class Run:
         return [
             f"{name} ({state['error']})"
             for name, state in states
-            if state.get("error") and any(state.get("dropped", {}).values())
+            if state.get("error") and (any(state.get("dropped", {}).values()) or state.get("spool_dropped"))
         ]
 
     def figures(self) -> dict[str, Any]:

@@ -194,6 +194,31 @@ def test_sinks_speak_of_the_model_that_answers(tmp_path):
     assert {row[1] for row in rows} & set(coats.labels)
 
 
+@pytest.mark.parametrize("scheme", ["http", "mqtt"])
+def test_messages_that_neither_the_disk_nor_the_receiver_took_are_named_at_the_end(
+    scheme, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
+    # Bound but not listening: nobody else can answer there meanwhile.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        run = Run(options(sink=(f"{scheme}://127.0.0.1:{closed.getsockname()[1]}/",)))
+        run.go()
+    (line,) = run.unwritten()
+    assert "127.0.0.1" in line
+    assert "messages that could not be written" in caplog.text
+
+
+def test_messages_that_the_disk_has_taken_are_not_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        run = Run(options(sink=(f"http://127.0.0.1:{closed.getsockname()[1]}/",)))
+        run.go()
+    assert run.unwritten() == []
+
+
 def test_a_run_with_a_timeline_keeps_its_model():
     run = Run(options(), timeline=Timeline())
     with pytest.raises(EdgennError, match="--timeline"):

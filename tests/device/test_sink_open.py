@@ -73,6 +73,9 @@ def test_prometheus_only_counts_and_stands_behind_no_queue():
         ("https://host/with space", "a webhook is http://HOST"),
         ("https://hôte/", "a webhook is http://HOST"),
         ("https://host/\r\nX-Header: 1", "a webhook is http://HOST"),
+        ("https://a..b/", "a webhook's host has 1 to 63 letters"),  # Python raises UnicodeError, at each request
+        ("https://a%2e.b/", "a webhook's host has 1 to 63 letters"),
+        (f"https://{'a' * 64}.org/", "a webhook's host has 1 to 63 letters"),
     ],
 )
 def test_what_is_no_sink_is_refused_in_one_line(spec, line):

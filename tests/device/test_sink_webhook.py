@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import logging
 import os
@@ -10,13 +11,17 @@ import signal
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from sink_samples import ABOUT, event, result, until
 
+from edgenn_device.errors import EdgennError
 from edgenn_device.sinks import Queued, queued, webhook
+from edgenn_device.sinks.spool import Spool
 from edgenn_device.sinks.webhook import Webhook
 
 
@@ -27,6 +32,7 @@ class Receiver:
         self.requests = []
         self.answers = []
         self.silent = threading.Event()
+        self.dripping = threading.Event()
         self.over = threading.Event()
         receiver = self
 
@@ -36,6 +42,12 @@ class Receiver:
                 receiver.requests.append((self.path, dict(self.headers), json.loads(body)))
                 if receiver.silent.is_set():
                     receiver.over.wait(20)
+                    return
+                if receiver.dripping.is_set():
+                    with suppress(OSError):
+                        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                        while not receiver.over.wait(0.02):
+                            self.wfile.write(b"x")
                     return
                 status, headers = receiver.answers.pop(0) if receiver.answers else (204, {})
                 self.send_response(status)
@@ -197,6 +209,76 @@ def test_a_receiver_that_never_answers_stalls_nobody_and_is_given_up(receiver, h
         until(lambda: sink.state()["sent"] == 50)
     keys = receiver.keys()
     assert sorted(set(keys)) == [began(number) for number in range(50)]
+
+
+def test_a_receiver_that_drips_its_answer_is_given_up(receiver, hook, monkeypatch):
+    monkeypatch.setattr(webhook, "_WHOLE", 0.2)
+    receiver.dripping.set()
+    with hook:
+        hook.event(event(1))
+        until(lambda: hook.state()["error"] == "timed out")
+        assert hook.state()["sent"] == 0
+        receiver.dripping.clear()
+        until(lambda: hook.state()["sent"] == 1)
+    assert set(receiver.keys()) == {began(1)}
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_sending(receiver, tmp_path, monkeypatch, caplog):
+    address = f"http://127.0.0.1:{receiver.port}/"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.delenv(name, raising=False)
+        # urllib raises a ValueError that shows it.
+        patch.setenv("http_proxy", "http:/hunter2@proxy")
+        sink = Webhook(address, ABOUT, folder=tmp_path)
+        with sink:
+            sink.event(event(1))
+            until(lambda: sink.state()["error"])
+            assert sink.state()["error"] == "cannot be sent (ValueError)"
+            patch.delenv("http_proxy")
+            sink._opener = Webhook(address, ABOUT, folder=tmp_path)._opener
+            until(lambda: sink.state()["sent"] == 1)
+    assert receiver.keys() == [began(1)]
+    assert "cannot be sent" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGENN_WEBHOOK_TOKEN", "hunter2€")
+    with pytest.raises(EdgennError, match=r"^EDGENN_WEBHOOK_TOKEN holds a character") as refusal:
+        Webhook("http://127.0.0.1/", ABOUT, folder=tmp_path)
+    assert "hunter2" not in str(refusal.value)
+    assert "€" not in str(refusal.value)
+
+
+def test_two_devices_on_one_machine_post_to_one_address(receiver, tmp_path):
+    address = f"http://127.0.0.1:{receiver.port}/"
+    with Webhook(address, ABOUT, folder=tmp_path):
+        with pytest.raises(EdgennError, match="give each its own device name"):
+            Webhook(address, ABOUT, folder=tmp_path).open()
+        with Webhook(address, replace(ABOUT, device="garden"), folder=tmp_path) as other:
+            other.event(event(1))
+            until(lambda: other.state()["sent"] == 1)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_waits_under_the_name_of_earlier_versions_is_sent(held, receiver, tmp_path):
+    address = f"http://127.0.0.1:{receiver.port}/"
+    former = Webhook(address, ABOUT, folder=tmp_path)._former_path
+    # The name as it was: a hash of the address alone.
+    assert former.name == f"webhook-{hashlib.sha256(address.encode()).hexdigest()[:12]}.db"
+    spool = Spool(former)
+    spool.put(began(1), b"{}")
+    if not held:
+        spool.close()
+    with Webhook(address, ABOUT, folder=tmp_path) as sink:
+        sink.event(event(2))
+        until(lambda: sink.state()["sent"] and not sink.state()["spooled"])
+    assert receiver.keys() == ([] if held else [began(1)]) + [began(2)]
+    assert former.exists() == held
+    if held:
+        assert len(spool) == 1
+        spool.close()
 
 
 def test_what_was_not_sent_is_sent_by_the_next_run(receiver, tmp_path):

@@ -178,6 +178,20 @@ def test_a_place_that_cannot_be_written_is_survived(tmp_path):
     assert ids(Spool(tmp_path / "file" / "spool.db")) == ["c", "d"]
 
 
+def test_what_memory_alone_holds_at_the_end_is_counted_and_told(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    spool = Spool(tmp_path / "file" / "spool.db")
+    for id in "ab":
+        spool.put(id, b"")
+    with pytest.raises(OSError, match="2 messages that could not be written"):
+        spool.close()
+    assert spool.dropped == 2
+    assert "2 messages that could not be written" in caplog.text
+    # Once is enough.
+    spool.close()
+    assert spool.dropped == 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["put", "done", "restart"]), st.integers(0, 12)), max_size=40),

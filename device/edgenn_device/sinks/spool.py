@@ -42,7 +42,7 @@ class Spool:
       limit: entries kept; beyond it the oldest is dropped and counted.
 
     Attributes:
-      dropped: entries that had to make room for newer ones.
+      dropped: entries that had to make room for newer ones, or that memory alone held when it was closed.
       error: why the disk does not take entries at present, or None.
 
     Raises:
@@ -106,12 +106,27 @@ class Spool:
             return self._waiting()
 
     def close(self) -> None:
-        """Close the file; what is pending stays in it."""
+        """Close the file; what is pending stays in it.
+
+        Raises:
+          OSError: the disk did not take all of it; the rest is lost, counted in `dropped` and logged.
+        """
         with self._lock:
-            if not self._closed:
+            if self._closed:
+                return
+            try:
                 self._settle()
-                self._closed = True
-                self._disconnect()
+            except EdgennError as error:
+                # It could not be opened until now, and now another process holds it.
+                self.error = str(error)
+            self._closed = True
+            self._disconnect()
+            if self._kept:
+                self.dropped += len(self._kept)
+                lost = f"{self.path}: ended with {len(self._kept)} messages that could not be written ({self.error})"
+                # Whoever closes may have nobody to tell.
+                _log.warning("%s", lost)
+                raise OSError(lost)
 
     def _waiting(self) -> int:
         return max(0, self._on_disk - len(self._removed)) + len(self._kept)

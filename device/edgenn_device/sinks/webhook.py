@@ -12,15 +12,17 @@ import base64
 import hashlib
 import json
 import logging
+import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -36,6 +38,8 @@ from .spool import Spool, state_folder
 
 # Seconds for connecting and for each piece of the answer.
 _TIMEOUT = 10.0
+# Seconds for all of that together: with a byte every now and then an answer would never run into the one above.
+_WHOLE = 30.0
 # Seconds. A receiver that asks for more patience (Retry-After) than this is asked again all the same.
 _LONGEST_REST = 600.0
 # Answers that say that this very message is wrong: another attempt would get the same one.
@@ -56,7 +60,7 @@ class Webhook(Sink):
       address: http:// or https://, with user:password@ if the receiver wants that.
       about: its device, model, source and version stand in every message.
       folder: where the file is; None takes $STATE_DIRECTORY or ~/.local/state/edgenn. It is named for a hash of the
-        address, so that a restart finds it.
+        device's name and the address, so that a restart finds it, and two devices on one machine do not share it.
 
     Raises:
       EdgennError: `address` is none, or the token in the environment is unusable.
@@ -72,9 +76,10 @@ class Webhook(Sink):
         }
         self._address = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
         self._about = about
-        digest = hashlib.sha256(address.encode()).hexdigest()
-        self._path = (folder or state_folder()) / f"webhook-{digest[:12]}.db"
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        folder = folder or state_folder()
+        self._path = folder / _file_name(f"{about.device}\n{address}")
+        self._former_path = folder / _file_name(address)
+        self._opener = urllib.request.build_opener(_NoRedirects, _InTime)
         self._spool: Spool | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
@@ -84,6 +89,7 @@ class Webhook(Sink):
         self._sent = self._refused = 0
 
     def open(self) -> None:
+        self._adopt()
         self._spool = Spool(self._path)
         self._ending.clear()
         self._deadline = None
@@ -109,14 +115,15 @@ class Webhook(Sink):
         self._news.set()
 
     def close(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is None or self._thread is None:
+        if self._spool is None or self._thread is None:
             return
         self._deadline = time.monotonic() + _PATIENCE
         self._ending.set()
         self._news.set()
         self._thread.join(_PATIENCE)
-        spool.close()
+        # Should it raise, `state` still has what was lost.
+        self._spool.close()
+        self._spool = None
 
     def state(self) -> dict[str, Any]:
         spool = self._spool
@@ -127,22 +134,38 @@ class Webhook(Sink):
             document["error"] = self._error or spool.error
         return document
 
+    def _adopt(self) -> None:
+        """Earlier versions named the file by the address alone: what waits there is this device's now."""
+        # Held by another process, or not to be renamed at present: it is left as it is.
+        with suppress(EdgennError, OSError):
+            if self._former_path.exists() and not self._path.exists():
+                # Takes in SQLite's own log, which would not be found under the new name.
+                Spool(self._former_path).close()
+                if not self._former_path.with_name(self._former_path.name + "-wal").exists():
+                    self._former_path.rename(self._path)
+
     def _send_all(self, spool: Spool) -> None:
         """Send what is in the file, oldest first, until the end; on a thread of its own."""
         attempt = 0
         while self._deadline is None or time.monotonic() < self._deadline:
             self._news.clear()
-            waiting = spool.pending(1)
-            if not waiting:
-                if self._ending.is_set():
-                    return
-                self._news.wait()
-                continue
-            key, message = waiting[0]
-            failed, rest = self._send(key, message)
-            self._error = failed
+            try:
+                waiting = spool.pending(1)
+                if not waiting:
+                    if self._ending.is_set():
+                        return
+                    self._news.wait()
+                    continue
+                key, message = waiting[0]
+                failed, rest = self._send(key, message)
+                self._error = failed
+                if failed is None:
+                    spool.done(key)
+            except Exception as error:
+                # Whatever it is, this thread goes on trying. Not its words, which may hold the address or the token.
+                self._error = failed = f"cannot be sent ({type(error).__name__})"
+                rest = 0.0
             if failed is None:
-                spool.done(key)
                 if attempt:
                     _log.warning("%s: answers again; %d messages wait", self.name, len(spool))
                 attempt = 0
@@ -192,6 +215,52 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _InTime(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """Gives up a request that has no whole answer within `_WHOLE`, whatever it is that takes so long."""
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> HTTPResponse:
+        connection: Any = None
+        over, late = threading.Event(), threading.Event()
+
+        def connect(*args: Any, **named: Any) -> Any:
+            nonlocal connection
+            connection = http_class(*args, **named)
+            return connection
+
+        def watch() -> None:
+            if over.wait(_WHOLE):
+                return
+            late.set()
+            while True:
+                # Of the plain class: an SSL socket's own `shutdown` takes its state away from the reading thread.
+                # Again and again: there is no socket while it connects, and one that TLS takes over is none.
+                with suppress(OSError, AttributeError, TypeError):
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                if over.wait(0.1):
+                    return
+
+        watcher = threading.Thread(target=watch, name="edgenn-webhook-watch", daemon=True)
+        watcher.start()
+        try:
+            response = super().do_open(connect, req, **options)
+        except (OSError, HTTPException):
+            if late.is_set():
+                raise TimeoutError("timed out") from None
+            raise
+        finally:
+            over.set()
+            watcher.join()
+        if late.is_set():
+            # Its headers were cut off, which http.client takes for their end.
+            response.close()
+            raise TimeoutError("timed out")
+        return response
+
+
+def _file_name(what: str) -> str:
+    return f"webhook-{hashlib.sha256(what.encode(errors='surrogatepass')).hexdigest()[:12]}.db"
+
+
 def _split(address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
@@ -202,12 +271,26 @@ def _split(address: str) -> SplitResult:
     # Not the address itself, which may hold a secret.
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not clean:
         raise EdgennError("a webhook is http://HOST[:PORT]/PATH or https://…: what was given is not such an address")
+    try:
+        # As it is looked up.
+        unquote(parts.hostname).encode("idna")
+    except UnicodeError:
+        raise EdgennError(
+            "a webhook's host has 1 to 63 letters between two dots: what was given has none there, or more"
+        ) from None
     return parts
 
 
 def _authorization(parts: SplitResult) -> Mapping[str, str]:
     token = secret(TOKEN)
     if token is not None:
+        try:
+            # As http.client sends it. Not in `secret`: elsewhere a password may hold any letter.
+            token.encode("latin-1")
+        except UnicodeEncodeError:
+            raise EdgennError(
+                f"{TOKEN} holds a character that HTTP cannot carry: give the token as the receiver gave it to you"
+            ) from None
         return {"Authorization": f"Bearer {token}"}
     if parts.username is None:
         return {}
