@@ -86,12 +86,21 @@ class Feed:
         self._channel.close()
 
     def look_after(self) -> None:
-        """Let another source take over if this one hangs."""
+        """Let another source take over if this one hangs; when too many have hung, let `get` raise EdgennError.
+
+        A process that begins anew has what those threads hold, and a service is begun anew.
+        """
         hung = self.source
         if self._closed.is_set() or hung.renew is None or not hung.overdue(time.monotonic()):
             return
         self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
         if len(self._left_behind) >= _MOST_LEFT_BEHIND:
+            self._channel.finish(
+                EdgennError(
+                    f"{hung.name} has frozen {_MOST_LEFT_BEHIND + 1} times and nothing takes over any more: start "
+                    "again, and if that does not help unplug the camera"
+                )
+            )
             return
         reason = f"{hung.name} has frozen in the middle of a read; another attempt takes over"
         _log.warning("%s", reason)
