@@ -183,6 +183,17 @@ def test_a_header_that_a_power_cut_tore_is_completed(tmp_path):
     assert row["frame"] == "4"
 
 
+def test_zeros_that_a_power_cut_left_in_place_of_a_csv_are_set_aside(tmp_path, caplog):
+    path = tmp_path / "frames.csv"
+    path.write_bytes(bytes(5000))
+    with CsvFile(path) as sink:
+        sink.write(result(4))
+    (row,) = rows(path)
+    assert row["frame"] == "4"
+    assert path.with_name("frames.csv.broken").read_bytes() == bytes(5000)
+    assert "set aside as frames.csv.broken" in caplog.text
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(EdgennError, match="is a folder: name a file"), Queued(JsonLinesFile(tmp_path)):
         pass

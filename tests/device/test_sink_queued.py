@@ -227,6 +227,15 @@ def test_a_request_that_cannot_work_is_refused_at_once():
     assert sink.names() == ["open"]
 
 
+@pytest.mark.parametrize("kind", [IsADirectoryError, NotADirectoryError, FileExistsError])
+def test_a_folder_where_a_file_should_be_and_the_other_way_round_are_refused(kind):
+    sink = Notes()
+    sink.failures = {"open": [kind(1, "Not a directory", "/file/events.db")]}
+    with pytest.raises(EdgennError, match=r"^/file/events\.db: Not a directory: name another place$"), Queued(sink):
+        pass
+    assert sink.names() == ["open"]
+
+
 def test_a_disk_that_is_full_at_the_start_is_no_reason_not_to_run():
     sink = Notes()
     sink.failures = {"open": [OSError(errno.ENOSPC, "No space left on device")] * 3}

@@ -297,6 +297,22 @@ def test_a_photo_is_no_database(tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("blank", [100, None])  # its beginning, and all of it
+def test_zeros_in_place_of_a_database_are_set_aside(blank, tmp_path, caplog):
+    path = tmp_path / "events.db"
+    with SqliteEvents(path, ABOUT) as sink:
+        sink.event(event(1, ended=True))
+    with path.open("r+b") as file:
+        file.write(bytes(blank or path.stat().st_size))
+    sink = Queued(SqliteEvents(path, ABOUT))
+    with sink:
+        sink.event(event(500))
+        sink.event(event(500, ended=True))
+    assert [int(id[:14], 16) for id, *_ in table(path)] == [500]
+    assert not any(path.with_name("events.db.broken").read_bytes()[: blank or -1])
+    assert "set aside as events.db.broken" in caplog.text
+
+
 def test_a_file_that_the_card_has_damaged_is_set_aside_and_a_new_one_begun(tmp_path, caplog):
     path = tmp_path / "events.db"
     with SqliteEvents(path, ABOUT) as sink:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EdgennError
+
+_log = logging.getLogger(__name__)
 
 
 class AppendedFile:
@@ -58,6 +61,8 @@ class AppendedFile:
         if self.path.is_dir():
             raise EdgennError(f"{self.path} is a folder: name a file")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._header and self.path.is_file():
+            self._set_blank_aside()
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             found = os.fstat(file)
@@ -88,6 +93,16 @@ class AppendedFile:
         except FileNotFoundError:
             return True
         return (found.st_dev, found.st_ino) != self._identity
+
+    def _set_blank_aside(self) -> None:
+        """Zeros in place of a beginning are what some file systems leave of a file that grew while the power went."""
+        with self.path.open("rb") as file, _alone(file.fileno()):
+            beginning = file.read(len(self._header))
+            # Another may have set it aside by now.
+            if beginning and not any(beginning) and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                broken = self.path.with_name(self.path.name + ".broken")
+                self.path.replace(broken)
+                _log.warning("%s begins with nothing but zeros; set aside as %s", self.path, broken.name)
 
     def _missing(self, file: int, size: int) -> bytes:
         """What a power cut left out at the end of a file of `size` bytes, so that the next line stands by itself."""

@@ -38,6 +38,9 @@ _OPENING = 2.0
 # sinks the seconds run at the same time; SIGTERM has to end the whole run within 2.
 _PATIENCE = 1.0
 
+# A file where a folder should be, or the other way round: no later attempt finds it otherwise.
+_MISPLACED = (IsADirectoryError, NotADirectoryError, FileExistsError)
+
 _log = logging.getLogger(__name__)
 
 
@@ -175,8 +178,10 @@ class Queued(Sink):
                     self._leave_out(error)
                     attempt = 0
                     continue
-                if not self._tried.is_set() and isinstance(error, EdgennError):
-                    self._refusal = error
+                if not self._tried.is_set() and isinstance(error, (EdgennError, *_MISPLACED)):
+                    self._refusal = (
+                        error if isinstance(error, EdgennError) else EdgennError(f"{_line(error)}: name another place")
+                    )
                     self._tried.set()
                     return
                 if attempt == 0:

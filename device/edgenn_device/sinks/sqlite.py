@@ -56,6 +56,8 @@ _PRUNE_EVERY = 3600.0
 _PRUNE_AFTER = 500
 # Seconds that a writer or checkpoint waits for somebody else's lock. Short: what fails is tried again.
 _BUSY = 0.5
+# Bytes by which SQLite knows a database; a card that fails gives zeros.
+_BEGINNING = 16
 # Bytes to which the write-ahead log is cut once it is no longer needed.
 _LOG_SIZE = 4 * 2**20
 
@@ -87,6 +89,7 @@ class SqliteEvents(Sink):
         self._about = about
         self._lock: int | None = None
         self._database: sqlite3.Connection | None = None
+        self._prepared = False
         self._current: Event | None = None
         # Of the current event as this sink saw it: monotonic time of its first frame, frames, confidence.
         self._first: float | None = None
@@ -105,6 +108,7 @@ class SqliteEvents(Sink):
                 self._lock = _locked(self.path)
                 database = self._database = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)
                 _prepare(database, self.path)
+                self._prepared = True
                 self._close_others(database)
                 self._prune(database)
         except BaseException:
@@ -169,7 +173,7 @@ class SqliteEvents(Sink):
         self._noted_at = now
 
     def close(self) -> None:
-        database, self._database = self._database, None
+        database, self._database, self._prepared = self._database, None, False
         lock, self._lock = self._lock, None
         try:
             if database is not None:
@@ -239,11 +243,18 @@ class SqliteEvents(Sink):
             yield self._database  # type: ignore[misc]
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_NOTADB:
+            if code == sqlite3.SQLITE_NOTADB and not self._ours():
                 raise EdgennError(f"{self.path} is no SQLite database: name a new file") from None
-            if code == sqlite3.SQLITE_CORRUPT:
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 self._set_aside(error)
             raise OSError(_NUMBERS.get(code, errno.EIO), str(error), str(self.path)) from None
+
+    def _ours(self) -> bool:
+        """Whether a file without a database's beginning was one of ours: it was open, or its beginning is blank."""
+        if self._prepared:
+            return True
+        with self.path.open("rb") as file:
+            return not any(file.read(_BEGINNING))
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         """A file that a failing card has damaged: it is kept for whoever can mend it, and a new one is begun."""
