@@ -175,3 +175,28 @@ def test_an_alert_can_name_the_part_that_is_not_well():
     assert parts == {"source": 1, "model": 1, "sink:sqlite:events.db": 0}
     assert found[("edgenn_sink_waiting", ("sink", "sqlite:events.db"))] == 13
     assert found[("edgenn_sink_dropped_total", ("sink", "sqlite:events.db"))] == 27
+
+
+def test_clients_that_drip_hold_a_few_threads_and_make_way(monkeypatch):
+    with Prometheus("0", ABOUT) as sink:
+        dripping = [socket.create_connection((sink.host, sink.port)) for _ in range(40)]
+        for client in dripping:
+            client.sendall(b"G")
+        # Beyond those that are answered at the same time all others are hung up on at once.
+        until(lambda: sum(hung_up(client) for client in dripping) == 40 - prometheus._MOST)
+        assert len(sink._server._since) == prometheus._MOST
+        # When theirs is over the next that asks gets its answer, whatever they still send.
+        monkeypatch.setattr(prometheus, "_TIMEOUT", 0.0)
+        assert fetch(sink)[("edgenn_frames_total",)] == 0
+        until(lambda: not sink._server._since)
+        for client in dripping:
+            client.close()
+
+
+def hung_up(client):
+    try:
+        return client.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True

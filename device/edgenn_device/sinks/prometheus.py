@@ -30,6 +30,8 @@ _STATES = ("starting", "ok", "degraded", "failed")
 _NOTICE = 0.2
 # Seconds after which a client that neither asks nor reads is put out.
 _TIMEOUT = 5.0
+# Clients that are answered at the same time; a service has 256 threads in all (TasksMax=).
+_MOST = 16
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +172,11 @@ class Prometheus(Sink):
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """A thread a request, none of which keeps the process alive. Resolves no names, which can take half a minute."""
+    """A thread a request, none of which keeps the process alive. Resolves no names, which can take half a minute.
+
+    Clients that send a byte now and then hold `_MOST` threads at the most, and each until somebody asks `_TIMEOUT`
+    seconds after it.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -179,11 +185,40 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, place: tuple[str, int], handler: Any) -> None:
         self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        self._lock = threading.Lock()
+        self._since: dict[Any, float] = {}
         super().__init__(place, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for other in [one for one, since in self._since.items() if now - since > _TIMEOUT]:
+                del self._since[other]
+                _hang_up(other)
+            full = len(self._since) >= _MOST
+            if not full:
+                self._since[request] = now
+        if full:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away in the middle of it is no news."""
         _log.debug("a client of the metrics went away", exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    """Let the read that a thread is blocked in return."""
+    try:
+        request.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 def _place(text: str) -> tuple[str, int]:
