@@ -115,7 +115,8 @@ class Keeper:
         self._arrived = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        if (self.folder.exists() and not self.folder.is_dir()) or self._waiting_room.is_symlink():
+        above = (self.folder, *self.folder.parents)
+        if any(place.exists() and not place.is_dir() for place in above) or self._waiting_room.is_symlink():
             raise EdgennError(f"{self.folder} is no folder for frames to be labelled: give another")
 
     def take(self, result: Result) -> None:
@@ -288,8 +289,13 @@ class Keeper:
         if not self._make_room(kept):
             return
         # The JSON file first: a picture never waits without what was said of it.
-        write_atomically(self._waiting_room / f"{name}.json", beside)
-        write_atomically(self._path(name), picture)
+        said_of_it = self._waiting_room / f"{name}.json"
+        write_atomically(said_of_it, beside)
+        try:
+            write_atomically(self._path(name), picture)
+        except BaseException:
+            said_of_it.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._kept[name] = kept
 

@@ -89,6 +89,15 @@ def status(code: int) -> Script:
     return lambda handler: handler.send_error(code)
 
 
+def login(challenge: str) -> Script:
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(401)
+        handler.send_header("WWW-Authenticate", challenge)
+        handler.end_headers()
+
+    return script
+
+
 def without_end(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", MULTIPART)
@@ -208,6 +217,8 @@ def test_a_header_of_a_part_without_end_is_a_drop(camera):
     [
         (status(404), "404", 1),  # the wrong path: no use in asking again
         (status(401), "NAME:PASSWORD@", 1),  # a camera with a password
+        (login("Negotiate"), "asks for a login that edgenn does not know .*: choose basic", 1),
+        (login("Bearer realm=x"), "asks for a login that edgenn does not know .*: choose basic", 1),
         (status(503), "503", 3),  # a camera that is starting up is asked again
         (answer(PICTURES[0], kind="image/jpeg"), "single picture", 1),  # a snapshot address
         (answer(b"<html>", kind="text/html"), "text/html", 1),  # the camera's own page

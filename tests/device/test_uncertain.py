@@ -196,6 +196,23 @@ def test_a_disk_that_refuses_is_told_and_nothing_stops(tmp_path: Path, monkeypat
         assert keeper.count == 1
 
 
+def test_a_picture_that_finds_no_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncertain, "_PACE", 0.0)
+    monkeypatch.setattr(uncertain, "_BACK_OFF", 0.0)
+    write = uncertain.write_atomically
+
+    def full(path: Path, content: str | bytes) -> None:
+        if path.suffix == ".jpg":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(uncertain, "write_atomically", full)
+    with Keeper(tmp_path / "kept", LABELS) as keeper:
+        keep(keeper, result(1))
+        until(lambda: "error" in keeper.state())
+        assert list((tmp_path / "kept" / UNLABELLED).iterdir()) == []
+
+
 def test_a_restart_finds_what_was_kept_and_tolerates_what_is_odd(keeper: Keeper) -> None:
     keep(keeper, result(1), result(2, (0.5, 0.3, 0.2)))
     before = keeper.waiting()
@@ -286,6 +303,8 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgennError, match="no folder"):
         Keeper(tmp_path / "file", LABELS)
+    with pytest.raises(EdgennError, match="no folder"):
+        Keeper(tmp_path / "file" / "below" / "it", LABELS)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / UNLABELLED).symlink_to(tmp_path)
     with pytest.raises(EdgennError, match="no folder"):

@@ -596,6 +596,8 @@ def test_a_port_that_is_taken_is_one_line(web: Running) -> None:
         Live(ABOUT, Health(), port=web.port).open()
     with pytest.raises(EdgennError, match="cannot be served"):
         Live(ABOUT, Health(), host="203.0.113.7", token=TOKEN, port=0).open()
+    with pytest.raises(EdgennError, match=r"cannot be served at a\.\.b:0 \(no host has such a name\): choose"):
+        Live(ABOUT, Health(), host="a..b", token=TOKEN, port=0).open()
 
 
 def test_closing_is_prompt_with_pages_open_and_leaves_nothing() -> None:

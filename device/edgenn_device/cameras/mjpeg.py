@@ -69,7 +69,13 @@ class MjpegSource(ReconnectingSource):
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise Lost(f"{self.name} does not answer as a web server does ({_reason(error)})") from None
-        except ValueError:
+        except ValueError as error:
+            # urllib's words for a login that it does not know: negotiate, bearer, digest by SHA-256.
+            if "following scheme" in str(error) or "digest auth" in str(error):
+                raise EdgennError(
+                    f"{self.name} asks for a login that edgenn does not know ({error}): choose basic, or digest by "
+                    "MD5, in the camera's settings"
+                ) from None
             raise EdgennError(f"{self.name} is not an address that can be opened: http://HOST[:PORT]/PATH") from None
         finally:
             watch.cancel()

@@ -142,7 +142,9 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=64)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         # The words of create_server() repeat the address as Python writes it.
         reason = (error.strerror or str(error)).partition(" (while")[0] if isinstance(error, OSError) else error
+        if isinstance(error, UnicodeError):
+            reason = "no host has such a name"
         raise EdgennError(f"the page cannot be served at {host}:{port} ({reason}): choose another HOST:PORT") from None
