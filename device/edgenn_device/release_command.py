@@ -66,7 +66,9 @@ def journal_line(verb: str, id: str | None, before: str | None, said: dict[str, 
         return "removed: service and releases"
     if verb == "recover":
         return (
-            f"release {said['from']} was not taken: {said['reason']}; {now or 'nothing'} runs" if said["from"] else ""
+            f"release {said['from']} was not taken: {said['reason']}; {now or 'nothing'} runs"
+            if said["from"]
+            else str(said["reason"])
         )
     if not said["ok"]:
         restored = said.get("restored")

@@ -1,9 +1,11 @@
 """Releases on the device: one is switched to as a whole, proves itself, or goes back.
 
 What stands below /opt/edgenn and in which order it is changed is known here alone, so that the power may fail between
-any two steps: `recover`, which runs before the service at every boot, leaves the release that was proved last. Only the
-standard library, because this runs with the system's own Python while the environments are built and thrown away. It
-downloads nothing, and never touches what the service itself has written (/var/lib/edgenn).
+any two steps: `recover`, which runs before the service at every boot, leaves the release that was proved last. What
+starts is decided by the link and the proof alone; that a release failed is written down for people, after the link has
+left it, so that a full disk stops no way back. Only the standard library, because this runs with the system's own
+Python while the environments are built and thrown away. It downloads nothing, and never touches what the service itself
+has written (/var/lib/edgenn).
 """
 
 from __future__ import annotations
@@ -121,28 +123,39 @@ class Releases:
             found = self._compute(folder)
             clock("golden vectors")
         except Refused as refused:
-            self._mark(id, FAILED, reason=str(refused))
-            return {"ok": False, "release": old, "changed": "nothing", "reason": str(refused), "steps": steps}
+            told = [str(refused)]
+            with _going_on(told, f"the mark of {id}"):
+                self._mark(id, FAILED, reason=str(refused))
+            return {"ok": False, "release": old, "changed": "nothing", "reason": "; ".join(told), "steps": steps}
         before = ask(self.places.socket)
         alone = self._model_alone(old, id) and _other_model(before, found["sha256"])
-        # From here on, until it is proved again, a loss of power leads back to the release before.
-        (folder / PROVED).unlink(missing_ok=True)
-        sync_folder(folder)
-        reached("unproved")
+        # First, because it needs room: without any, the release keeps its proof and can be gone back to later.
         write_synced(self.places.intent, json.dumps({"from": old, "to": id}))
         reached("intent written")
+        # From here on, until it is proved again, a loss of power leads back to the release before. What an earlier try
+        # said of it goes too: a mark is of the last one.
+        for name in (PROVED, FAILED):
+            (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+        reached("unproved")
         self._point(id)
         reached("link swapped")
         watch = Watch(self.places.socket, found["sha256"], before)
         try:
-            self._run(id, reload=alone)
+            if not alone:
+                self._set_up(id)
+            self._start(reload=alone)
             clock("switched")
             watch.until_well(within, reloaded=alone)
             clock("first frames")
+            reached("well")
+            # Where that cannot be written the next boot would take it back, long after anybody was told that it works.
+            self._mark(id, PROVED, sha256=found["sha256"], golden=found["golden"], runtime=found["runtime"])
         except Refused as refused:
             return self._take_back(id, old, str(refused), alone, clock)
-        reached("well")
-        self._mark(id, PROVED, sha256=found["sha256"], golden=found["golden"], runtime=found["runtime"])
+        except OSError as error:
+            reason = f"the device cannot complete the switch: {error.strerror or error}"
+            return self._take_back(id, old, reason, alone, clock)
         reached("proved")
         self._forget_intent()
         return {"ok": True, "release": id, "changed": "model" if alone else "release", "reason": "", "steps": steps}
@@ -151,9 +164,12 @@ class Releases:
         self, id: str, old: str | None, reason: str, reload: bool, clock: Callable[[str], None]
     ) -> dict[str, Any]:
         reached("refused")
-        self._mark(id, FAILED, reason=reason)
         self._point(old)
         reached("link swapped back")
+        told = [reason]
+        with _going_on(told, f"the mark of {id}"):
+            self._mark(id, FAILED, reason=reason)
+        reached("marked")
         restored = None
         if old is None:
             command("systemctl", "disable", "--now", UNIT)
@@ -162,15 +178,18 @@ class Releases:
             said = read_json(self.folder(old) / PROVED) if self.proved(old) else {}
             watch = Watch(self.places.socket, said.get("sha256"), before)
             try:
-                self._run(old, reload=reload)
+                if not reload:
+                    with _going_on(told, f"the unit of {old}"):
+                        self._set_up(old)
+                self._start(reload=reload)
                 watch.until_well(_BACK, reloaded=reload)
                 restored = True
-            except Refused:
+            except (Refused, OSError):
                 restored = False
         self._forget_intent()
         clock("taken back")
         return {
-            **{"ok": False, "release": old, "changed": "nothing", "reason": reason},
+            **{"ok": False, "release": old, "changed": "nothing", "reason": "; ".join(told)},
             **{"restored": restored, "steps": clock.steps},  # type: ignore[attr-defined]
         }
 
@@ -191,23 +210,32 @@ class Releases:
         """Mend what an interruption left: a current release that is not proved gives way to the last that was.
 
         Returns:
-          {"release": what is current now, "from": what was if it is another now, "reason"}.
+          {"release": what is current now, "from": what was if it is another now, "reason": why, and what could not be
+          written}.
         """
-        found, self_said = self.current, {"from": None, "reason": ""}
+        found = self.current
         intended = read_json(self.places.intent)
-        target = found
+        target, left = found, intended.get("to")
+        told: list[str] = []
+        reason = "interrupted before it was proved (power lost, or the switch was ended)"
         if not self.proved(found):
             target = intended.get("from")
             if not (isinstance(target, str) and self.proved(target)):
                 target = self.before(found)
             if found is not None:
-                reason = "interrupted before it was proved (power lost, or the switch was ended)"
-                if self.folder(found).is_dir():
-                    self._mark(found, FAILED, reason=reason)
-                self_said = {"from": found, "reason": reason}
+                left = found
+                told.append(reason)
             self._point(target)
             reached("recovered link")
-        if target is not None and self._install_unit(target) | (target != found):
+        # Also one that the link had left already when the power failed, before that was written down.
+        if left in self.ids() and not self.proved(left) and not (self.folder(left) / FAILED).exists():
+            with _going_on(told, f"the mark of {left}"):
+                self._mark(left, FAILED, reason=reason)
+        changed = target != found
+        if target is not None:
+            with _going_on(told, f"the unit of {target}"):
+                changed |= self._install_unit(target)
+        if target is not None and changed:
             command("systemctl", "daemon-reload")
             # Not while booting: what is not started yet will be, with this release.
             command("systemctl", "try-restart", "--no-block", UNIT)
@@ -216,7 +244,7 @@ class Releases:
             for entry in folder.iterdir() if folder.is_dir() else ():
                 if folder == self.places.incoming or entry.name.startswith("."):
                     shutil.rmtree(entry, ignore_errors=True)
-        return {"release": target, **self_said}
+        return {"release": target, "from": found if target != found else None, "reason": "; ".join(told)}
 
     def _verify(self, id: str) -> None:
         """The SHA-256 of every file of a release."""
@@ -285,31 +313,44 @@ class Releases:
         write_synced(place, wanted.decode(), mode=0o644)
         return True
 
-    def _run(self, id: str, *, reload: bool) -> None:
-        if reload:
-            command("systemctl", "kill", "--kill-whom=main", "--signal=HUP", UNIT)
-            return
+    def _set_up(self, id: str) -> None:
+        """What systemd has to know before it starts a release."""
         if self._install_unit(id):
             reached("unit installed")
             command("systemctl", "daemon-reload")
         if not (self.places.units / "multi-user.target.wants" / UNIT).is_symlink():
             command("systemctl", "enable", UNIT)
         reached("enabled")
+
+    def _start(self, *, reload: bool) -> None:
+        if reload:
+            command("systemctl", "kill", "--kill-whom=main", "--signal=HUP", UNIT)
+            return
         done = command("systemctl", "restart", "--no-block", UNIT)
         if done.returncode:
             raise Refused(f"systemd does not start it: {done.stderr.strip()[:300]}")
 
     def _mark(self, id: str, name: str, **said: Any) -> None:
         folder = self.folder(id)
-        write_synced(folder / name, json.dumps({"at": round(time.time(), 3), **said}))
         other = folder / (FAILED if name == PROVED else PROVED)
+        # First, since it takes no room: what failed must not count as proved because the disk is full.
         if other.exists():
             other.unlink()
             sync_folder(folder)
+        write_synced(folder / name, json.dumps({"at": round(time.time(), 3), **said}))
 
     def _forget_intent(self) -> None:
         self.places.intent.unlink(missing_ok=True)
         sync_folder(self.places.base)
+
+
+@contextmanager
+def _going_on(told: list[str], what: str) -> Iterator[None]:
+    """Say in `told` that `what` could not be written, and go on: a full disk must not stop the way back."""
+    try:
+        yield
+    except OSError as error:
+        told.append(f"{what} could not be written: {error.strerror or error}")
 
 
 class _Clock:

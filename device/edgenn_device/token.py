@@ -9,6 +9,7 @@ import ipaddress
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from .errors import EdgennError
@@ -32,22 +33,36 @@ def stored_token(path: Path) -> str:
     Raises:
       EdgennError: others can read the file, it holds no usable token, or it cannot be read or written.
     """
+    if os.path.lexists(path):
+        return _read_token(path)
+    made = secrets.token_urlsafe(32)
+    aside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # O_EXCL: of two that start together, one writes and the other reads.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Of mode 0600 from the beginning.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        aside = Path(name)
+        with os.fdopen(handle, "w") as file:
+            file.write(made + "\n")
+            file.flush()
+            os.fsync(handle)
+        # Whole or not at all, and never in another's place: of two that start together, one stores and the other reads.
+        os.link(aside, path)
     except FileExistsError:
         return _read_token(path)
     except OSError as error:
         raise EdgennError(f"the token cannot be stored in {path}: {error.strerror or error}") from None
-    made = secrets.token_urlsafe(32)
-    with os.fdopen(handle, "w") as file:
-        file.write(made + "\n")
+    finally:
+        if aside is not None:
+            aside.unlink(missing_ok=True)
     return made
 
 
 def _read_token(path: Path) -> str:
     try:
+        # Before it is opened: a pipe that nobody writes to would never let go of the start.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise EdgennError(f"{path} is not a regular file: a token is kept in one")
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_MOST_BYTES + 1)

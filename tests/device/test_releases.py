@@ -97,6 +97,23 @@ class Device:
         (incoming / "manifest.json").write_text(json.dumps(manifest))
         return id
 
+    def fill(self) -> None:
+        """Leave no room on the disk, which has to be a small one."""
+        with (self.root / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096) == 4096:
+                pass
+
+    def free(self) -> None:
+        (self.root / "fill").unlink()
+
+    def run_until_full(self, point: str, *words: str) -> tuple[int, dict[str, Any]]:
+        """The command, on a disk that is full from that point on."""
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+            patch.setattr(releases_module, "reached", lambda one: self.fill() if one == point else None)
+            status = main(["--root", str(self.root), "--within", str(self.within), *words])
+        return status, json.loads(out.getvalue())
+
     def run(self, *words: str) -> tuple[int, dict[str, Any], list[str]]:
         """The command, its answer, and the points it passed, at each of which it might have been interrupted."""
         points: list[str] = []
@@ -140,21 +157,34 @@ class Device:
 
 
 @contextlib.contextmanager
-def fresh_device() -> Iterator[Device]:
+def fresh_device(*, small: bool = False) -> Iterator[Device]:
     # Not pytest's own folders: their names are too long for a Unix socket.
     root = Path(tempfile.mkdtemp(prefix="edgenn-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(root)]
+    if small and (os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode):
+        root.rmdir()
+        pytest.skip("mounting a small file system takes root")
     try:
         with StandInSystemd(root) as systemd, pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", f"{systemd.bin}:{os.environ['PATH']}")
             patch.setattr(releases_module, "_BACK", SOON)
             yield Device(root, systemd)
     finally:
+        if small:
+            subprocess.run(["umount", "-l", str(root)], check=True)
         shutil.rmtree(root)
 
 
 @pytest.fixture
 def device() -> Iterator[Device]:
     with fresh_device() as made:
+        yield made
+
+
+@pytest.fixture
+def small_device() -> Iterator[Device]:
+    """One whose disk can be filled."""
+    with fresh_device(small=True) as made:
         yield made
 
 
@@ -391,6 +421,93 @@ def test_a_switch_that_was_ended_while_the_device_went_on_is_mended_by_the_next_
     assert device.holds() == B
 
 
+def test_power_lost_before_a_failure_is_written_down_starts_the_proved_one_and_writes_it(device: Device) -> None:
+    device.working(A)
+    device.add(B, "silent", options="others")
+    device.within = 0.5
+    points = device.run("switch", B)[2]
+    device.add(C, "silent", options="others")
+    device.run_until(points.index("link swapped back") + 1, "switch", C)
+    assert (device.releases.current, device.releases.about(C)["state"]) == (A, "new")
+    device.systemd.boot()
+    assert device.run("recover")[0] == 0
+    assert device.holds() == A
+    assert device.releases.about(C)["state"] == "failed"
+    # What is known better stays.
+    assert "no frame was classified" in device.releases.about(B)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("full_from", "model", "said"),
+    [
+        ("link swapped", "good other", "the device cannot complete the switch: No space left on device"),  # the unit
+        ("well", "good other", "the device cannot complete the switch: No space left on device"),  # the proof
+        ("refused", "silent", "no frame was classified"),  # the failure's mark, and the earlier unit
+    ],
+)
+def test_a_full_disk_does_not_stop_the_way_back(small_device: Device, full_from: str, model: str, said: str) -> None:
+    device = small_device
+    device.working(A)
+    device.add(B, model, unit="another")
+    device.within = 0.5 if model == "silent" else SOON
+    status, done = device.run_until_full(full_from, "switch", B)
+    assert (status, done["ok"], done["restored"]) == (1, False, True)
+    assert done["release"] == device.releases.current == A
+    assert device.systemd.running == b"good one"
+    assert done["reason"].startswith(said)
+    assert f"the mark of {B} could not be written: No space left on device" in done["reason"]
+    assert (f"the unit of {A} could not be written" in done["reason"]) == (full_from != "link swapped")
+    assert not device.releases.proved(B)
+    device.free()
+    assert device.run("recover")[0] == 0
+    assert device.holds() == A
+
+
+def test_a_full_disk_does_not_stop_the_recovery(small_device: Device) -> None:
+    device = small_device
+    device.working(A)
+    device.add(B, "silent", unit="another")
+    device.within = 0.5
+    points = device.run("switch", B)[2]
+    device.run_until(points.index("enabled") + 1, "switch", B)
+    assert device.releases.current == B
+    device.systemd.boot()
+    device.fill()
+    status, said, _ = device.run("recover")
+    assert (status, said["release"], said["from"], device.releases.current) == (0, A, B, A)
+    assert "interrupted before it was proved" in said["reason"]
+    assert f"the mark of {B} could not be written: No space left on device" in said["reason"]
+    # Said at every boot, until there is room.
+    device.fill()
+    assert device.run("recover")[1]["reason"] == f"the unit of {A} could not be written: No space left on device"
+    device.free()
+    assert device.run("recover")[1]["reason"] == ""
+    assert device.holds() == A
+
+
+def test_a_full_disk_takes_no_proof_away(small_device: Device) -> None:
+    device = small_device
+    device.working(A)
+    device.working(B, "good other", options="others")
+    device.fill()
+    assert device.run("rollback")[0] == 2
+    assert device.holds() == B
+    assert device.releases.proved(A)
+
+
+def test_what_is_found_damaged_on_a_full_disk_is_proved_no_longer(small_device: Device) -> None:
+    device = small_device
+    device.working(A)
+    device.working(B, "good other", options="others")
+    (device.releases.folder(A) / "model.tflite").write_text("good onf")
+    device.fill()
+    status, said, _ = device.run("rollback")
+    assert (status, device.holds()) == (1, B)
+    assert "damaged (SHA-256)" in said["reason"]
+    # Its proof makes room for the mark.
+    assert device.releases.about(A)["state"] == "failed"
+
+
 def test_rollback_goes_to_the_newest_that_worked_before(device: Device) -> None:
     for id, model in ((A, "good one"), (B, "silent"), (C, "good three")):
         device.add(id, model)
@@ -548,6 +665,8 @@ def test_undeploy_leaves_what_the_service_has_written(device: Device) -> None:
         ("list", {"current": A, "releases": []}, ""),
         ("prune", {"removed": [A]}, ""),
         ("recover", {"release": A, "from": None, "reason": ""}, ""),
+        # But what could not be is told.
+        ("recover", {"release": A, "from": None, "reason": "the unit could not be"}, "the unit could not be"),
         # What is changed, and what was to be.
         ("deploy", {"ok": True, "release": B, "changed": "model"}, f"release {B} runs now, after {A} (model changed)"),
         ("rollback", {"ok": True, "release": B, "changed": "release"}, f"gone back to release {B} from {A}"),

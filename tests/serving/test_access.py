@@ -1,6 +1,8 @@
 """The token: made private, demanded where it must be, never shown."""
 
+import os
 import stat
+import subprocess
 
 import pytest
 
@@ -36,6 +38,44 @@ def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stored_token(path) == made
     assert stored_token(tmp_path / "another") != made
+
+
+def test_a_full_disk_leaves_no_token_file_and_the_next_start_makes_one(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        (disk / "fill").write_bytes(b"x" * 65536)
+        with pytest.raises(EdgennError, match=r"cannot be stored in .*: No space left on device"):
+            stored_token(disk / "token")
+        assert [entry.name for entry in disk.iterdir()] == ["fill"]
+        (disk / "fill").unlink()
+        assert len(stored_token(disk / "token")) >= 40
+        assert [entry.name for entry in disk.iterdir()] == ["token"]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_of_two_that_start_together_both_have_the_token_of_the_first(tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    link, first = os.link, []
+
+    def meanwhile(aside, target):
+        monkeypatch.setattr(os, "link", link)
+        first.append(stored_token(path))
+        link(aside, target)
+
+    monkeypatch.setattr(os, "link", meanwhile)
+    assert stored_token(path) == first[0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "token", 0o600)
+    with pytest.raises(EdgennError, match="is not a regular file"):
+        stored_token(tmp_path / "token")
 
 
 @pytest.mark.parametrize(
