@@ -45,6 +45,9 @@ VERBS = {
     "doctor": "What this machine can and cannot do, and the line to type to mend it.",
 }
 
+# Characters of an error that nobody has foreseen.
+_MOST_TOLD = 300
+
 
 class _Verbs(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
@@ -89,6 +92,7 @@ def main() -> None:
 
     EDGENN_DEBUG=1 shows the traceback of any error.
     """
+    _open_what_is_closed()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -118,8 +122,22 @@ def main() -> None:
     except MemoryError:
         status = _say("out of memory: close other programs, or use smaller pictures or a smaller --batch")
     except Exception as error:
-        status = _say(f"a defect in edgenn: {type(error).__name__}: {error} (EDGENN_DEBUG=1 shows where)")
+        # Some errors carry all that they were given, and a line of a megabyte hides what it says.
+        told = str(error)
+        told = told if len(told) <= _MOST_TOLD else f"{told[:_MOST_TOLD]} …"
+        status = _say(f"a defect in edgenn: {type(error).__name__}: {told} (EDGENN_DEBUG=1 shows where)")
     _end(status if isinstance(status, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """Put the null device in the place of a standard stream that is closed (`>&-`), for which Python gives None.
+
+    Verbs ask streams for more than to be written to; and the next file that is opened would be the stream's descriptor,
+    into which native libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="replace"))  # noqa: SIM115 - to the end
 
 
 def _end(status: int) -> NoReturn:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="What `edgenn train` reads.")
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Pictures.")
 @click.option(
-    "--every", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="SECONDS", help="Between two."
+    "--every", type=shared.NumberRange(min=0), default=0.5, show_default=True, metavar="SECONDS", help="Between two."
 )
 @shared.as_json
 def command(

@@ -79,7 +79,7 @@ Examples:
 )
 @click.option(
     "--max-drop",
-    type=float,
+    type=shared.Number(),
     metavar="POINTS",
     default=1,
     show_default=True,

@@ -43,7 +43,7 @@ _HEADINGS = ("HOST", "RELEASE", "CHANGED", "SENT", "SECONDS")
 @click.option("--max-failures", default="0", metavar="N|N%", help="Go on while no more than so many have failed.")
 @click.option(
     "--within",
-    type=click.FloatRange(min=1),
+    type=shared.NumberRange(min=1),
     default=60,
     metavar="SECONDS",
     help="In which a release has to prove itself there.",

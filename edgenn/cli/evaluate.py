@@ -51,7 +51,13 @@ Examples:
 @shared.overwrite
 @shared.as_json
 def command(
-    model: Path, photos: Path, classes: str | None, report: Path | None, overwrite: bool, as_json: bool, **options: Any
+    model: Path,
+    photos: Path,
+    classes: tuple[str, ...] | None,
+    report: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure how good MODEL is on PHOTOS.
 
@@ -61,9 +67,8 @@ def command(
     _writable(report, overwrite)
     from edgenn.evaluation import evaluate
 
-    names = [name.strip() for name in classes.split(",") if name.strip()] if classes is not None else None
     with _bar() as progress:
-        result = evaluate(model, photos, classes=names, progress=progress, **options)
+        result = evaluate(model, photos, classes=classes, progress=progress, **options)
     if report:
         from edgenn.evaluation.report import evaluation_page
         from edgenn_device.files import write_atomically

@@ -5,10 +5,40 @@ An option of one verb alone stands with that verb; one whose meaning goes with t
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
+
+class Number(click.types.FloatParamType):
+    """A number. click takes nan and inf for one too, and nan gets past every limit: no comparison with it holds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class NumberRange(click.FloatRange, Number):
+    """A number within limits."""
+
+
+def _folders(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not names:
+        # As of a variable of the shell that is empty: all of them would be another model than was asked for.
+        raise click.UsageError("--classes names no class: give folders with commas between, or leave it out", ctx)
+    return names
+
+
+# Threads or processes. More are slower on any machine, and thousands never get ready.
+MOST_PARALLEL = 256
+PARALLEL = click.IntRange(1, MOST_PARALLEL)
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tensorflow")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -23,7 +53,10 @@ labels = click.option(
     help="A file with one label a line, for a model that carries none.",
 )
 classes = click.option(
-    "--classes", metavar="NAME[,NAME...]", help="Folders to use, with commas between.  [default: all]"
+    "--classes",
+    metavar="NAME[,NAME...]",
+    callback=_folders,
+    help="Folders to use, with commas between.  [default: all]",
 )
 runtime = click.option(
     "--runtime",

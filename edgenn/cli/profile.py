@@ -31,8 +31,13 @@ def _words(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
     words = _words(ctx, param, value)
-    if words is not None and not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{value!r} is not a number above 0, or several with commas between them")
+    # Python refuses to read thousands of digits: those are not looked at.
+    if words is not None and not all(
+        word.isdecimal() and len(word) < 5 and 0 < int(word) <= shared.MOST_PARALLEL for word in words
+    ):
+        raise click.BadParameter(
+            f"{value!r} is not a number from 1 to {shared.MOST_PARALLEL}, or several with commas between them"
+        )
     return None if words is None else [int(word) for word in words]
 
 
@@ -40,7 +45,7 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 @click.argument("models", metavar="MODEL...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
-    type=float,
+    type=shared.Number(),
     metavar="SECONDS",
     default=SECONDS,
     show_default=f"{SECONDS:g}",

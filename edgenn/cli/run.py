@@ -66,9 +66,7 @@ from . import options as shared
 )
 @shared.labels
 @click.option("--delegate", metavar="DELEGATE", help="usb, pci or :N (Edge TPU), a delegate's library, or cpu.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: the cores, 4 at most]"
-)
+@click.option("--threads", type=shared.PARALLEL, metavar="N", help="CPU threads.  [default: the cores, 4 at most]")
 @click.option(
     "--runtime",
     type=click.Choice(shared.RUNTIMES),

@@ -87,7 +87,7 @@ def command(
     from edgenn.search.searcher import check_found, search
     from edgenn.training import Recipe
 
-    networks, classes = _names(options.pop("networks")), _names(options.pop("classes"))
+    networks = _names(options.pop("networks"))
     with _Screen() as screen:
         result = search(
             photos,
@@ -97,7 +97,6 @@ def command(
             networks=networks,
             recipe=Recipe.load(recipe) if recipe else None,
             watcher=screen,
-            classes=classes or None,
             **options,
         )
     click.echo(json.dumps(result.to_dict()) if as_json else _text(result))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--name", metavar="NAME", help="What the model is called in answers and paths.  [default: the card's name]"
 )
 @shared.labels
-@click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Interpreters.  [default: the cores]")
+@click.option("--workers", type=shared.PARALLEL, metavar="N", help="Interpreters.  [default: the cores]")
 @shared.runtime
 @click.option(
     "--token-file", type=click.Path(), metavar="FILE", help="A private file with the token that clients must show."
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
     "--queue", type=click.IntRange(min=1), metavar="N", default=32, show_default=True, help="Requests that may wait."
 )
 @click.option(
-    "--max-body", type=click.FloatRange(0.001, 1024), metavar="MB", default=16, show_default=True, help="Of a request."
+    "--max-body",
+    type=shared.NumberRange(0.001, 1024),
+    metavar="MB",
+    default=16,
+    show_default=True,
+    help="Of a request.",
 )
 @click.option(
     "--max-pixels",
-    type=click.FloatRange(0.001, 134),
+    type=shared.NumberRange(0.001, 134),
     metavar="MILLIONS",
     default=50,
     show_default=True,
@@ -51,7 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(0.1, 3600),
+    type=shared.NumberRange(0.1, 3600),
     metavar="SECONDS",
     default=20,
     show_default=True,

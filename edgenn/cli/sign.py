@@ -9,12 +9,15 @@ import click
 
 from . import options as shared
 
+# Looked at here, all of them, so that none is signed when one is not there.
+_MODEL = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command(
     "sign",
     epilog="Example: edgenn sign --new-key ~/.edgenn/garments.key && edgenn deploy --sign ~/.edgenn/garments.key …",
 )
-@click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("models", metavar="[MODEL]...", nargs=-1, type=_MODEL)
 @click.option("--new-key", type=click.Path(path_type=Path), metavar="KEY", help="Make KEY, which signs, and KEY.pub.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="KEY", help="Sign MODEL with KEY: MODEL.sig.")
 @shared.as_json

@@ -48,18 +48,18 @@ Examples:
 )
 @click.option(
     "--minimum-confidence",
-    type=click.FloatRange(0, 1),
+    type=shared.NumberRange(0, 1),
     metavar="SHARE",
     help="Below it a picture is `unknown`.  [default: what the model's card says]",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
+@click.option("--workers", type=shared.PARALLEL, metavar="N", help="Processes.  [default: one for each core]")
 @shared.runtime
 @click.option("--move-to", metavar="'DIR/{label}'", help="Move each picture into its label's folder.")
 @click.option("--link", metavar="'DIR/{label}'", help="The same with symbolic links; the pictures stay.")
 @click.option("--review", is_flag=True, help="Write report.html beside OUT, to look the labels over and correct them.")
 @click.option("--watch", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Tag what arrives in DIR.")
-@click.option("--settle", type=click.FloatRange(min=0), metavar="SECONDS", help="With --watch: a picture is whole when "
-              "it has not changed for so long.  [default: 1]")  # fmt: skip
+@click.option("--settle", type=shared.NumberRange(min=0), metavar="SECONDS", help="With --watch: a picture is whole "
+              "when it has not changed for so long.  [default: 1]")  # fmt: skip
 @click.option(
     "--engine",
     type=click.Choice(["processes", "ray"]),

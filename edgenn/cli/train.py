@@ -60,7 +60,7 @@ Examples:
 )
 @click.option("--width", type=int, metavar="N", help="Width of the network: channels of its first convolution.")
 @click.option("--depth", type=int, metavar="N", help="Depth of the network: number of its blocks.")
-@click.option("--dropout", type=float, metavar="SHARE", help="Share of features dropped in training.")
+@click.option("--dropout", type=shared.Number(), metavar="SHARE", help="Share of features dropped in training.")
 @click.option("--weights", metavar="imagenet|PATH|none", help="Trained weights to start from.  [default: none]")
 @click.option("--fine-tune-from", metavar="LAYER", help="With --weights: train from this layer or block on; head, all.")
 @click.option("--distill", metavar="TEACHER", help="A run or .keras model whose answers are learnt too.")
@@ -83,11 +83,13 @@ Examples:
 @click.option("--batch", type=int, metavar="N", help=f"Photos a step.  {_default('batch')}")
 @click.option(
     "--learning-rate",
-    type=float,
+    type=shared.Number(),
     metavar="RATE",
     help=f"Peak of the learning rate.  {_default('learning_rate')}",
 )
-@click.option("--weight-decay", type=float, metavar="RATE", help=f"Weight decay of AdamW.  {_default('weight_decay')}")
+@click.option(
+    "--weight-decay", type=shared.Number(), metavar="RATE", help=f"Weight decay of AdamW.  {_default('weight_decay')}"
+)
 @click.option(
     "--seed",
     type=int,
@@ -161,9 +163,6 @@ def _changes(recipe: Recipe | None, settings: dict[str, Any]) -> dict[str, Any]:
     chosen = {name: value for name, value in options.items() if value is not None}
     if chosen:
         settings["network_options"] = {**(recipe.network_options if recipe else {}), **chosen}
-    classes = settings.pop("classes")
-    if classes is not None:
-        settings["classes"] = tuple(name.strip() for name in classes.split(",") if name.strip())
     return {name: value for name, value in settings.items() if value is not None}
 
 

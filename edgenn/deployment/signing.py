@@ -53,13 +53,18 @@ def new_key(path: str | os.PathLike[str]) -> PublicKey:
         secret.parent.mkdir(parents=True, exist_ok=True)
         # Never readable by others, not even for a moment; O_EXCL because another may have made it meanwhile.
         handle = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(f"{UNTRUSTED}minisign secret key {key.name}, without a password\n{packed}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(f"{UNTRUSTED}minisign secret key {key.name}, without a password\n{packed}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            write_atomically(public, f"{UNTRUSTED}minisign public key {key.name}\n{key.line()}\n")
+        except BaseException:
+            # Half of a pair is of no use, and would be refused as a key that exists when this is tried again.
+            secret.unlink()
+            raise
     except OSError as error:
         raise EdgennError(f"{secret} cannot be written: {error.strerror or error}") from None
-    write_atomically(public, f"{UNTRUSTED}minisign public key {key.name}\n{key.line()}\n")
     return key
 
 

@@ -44,6 +44,10 @@ def test_every_verb_shows_an_example(verb):
         (["train", "nowhere"], "--out"),  # an option that is needed
         (["train", "PHOTOS", "--out", "x", "--network", "lenet"], "unknown network 'lenet'"),  # no such network
         (["train", "PHOTOS", "--out", "x", "--classes", "circle,star"], "star"),  # no such class
+        (["train", "PHOTOS", "--out", "x", "--classes", ","], "--classes names no class"),  # an empty variable
+        (["evaluate", "MODEL", "PHOTOS", "--classes", ","], "--classes names no class"),
+        (["search", "PHOTOS", "--out", "x", "--classes", ""], "--classes names no class"),
+        (["run", "MODEL", "--source", "PHOTOS", "--threads", "257"], "1<=x<=256"),
         (["convert", "nowhere"], "there is no run"),  # a run that is not there
         (["evaluate", "nowhere.tflite", "PHOTOS"], "nowhere.tflite"),  # a model that is not there
         (["inspect", "PHOTOS/circle/00.png"], "not a"),  # a file that is not a model
@@ -92,6 +96,17 @@ def test_what_is_wrong_at_once_is_told_before_tensorflow_loads(arguments, tiny, 
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "False\n"), done.stderr
+
+
+def test_a_defect_is_a_line_that_can_be_read():
+    code = (
+        "from edgenn import cli\ndef verb(**_):\n    raise ValueError('1, ' * 300_000)\ncli.cli.main = verb\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("edgenn: a defect in edgenn: ValueError: 1, 1, ")
+    assert done.stderr.endswith("… (EDGENN_DEBUG=1 shows where)\n")
+    assert len(done.stderr) < 400
 
 
 def test_a_reader_that_has_gone_is_no_failure(tiny):

@@ -188,6 +188,16 @@ def test_every_verb_speaks_json(verb: str) -> None:
     assert "--json" in {option.opts[0] for option in options(verb)}
 
 
+@pytest.mark.parametrize("verb", verbs())
+def test_a_number_is_finite(verb: str) -> None:
+    for option in options(verb):
+        if kind(option) != "number":
+            continue
+        for text in ("nan", "-nan", "inf", "-inf", "1e999"):
+            with pytest.raises(click.BadParameter, match="is not a finite number"):
+                option.type.convert(text, option, None)
+
+
 def test_options_that_messages_tell_to_type_exist() -> None:
     known = {name for verb in verbs() for option in options(verb) for name in (*option.opts, *option.secondary_opts)}
     known |= {"--help", "--version", "--config"}

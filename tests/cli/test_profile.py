@@ -156,6 +156,9 @@ def test_the_pipeline_leaves_a_timeline(model: Path, tmp_path: Path) -> None:
         (["MODEL", "--runs", "0"], "0"),
         (["MODEL", "--threads", "1,zero"], "1,zero"),
         (["MODEL", "--threads", "1,,2"], "1,,2"),
+        (["MODEL", "--threads", "1,257"], "from 1 to 256"),
+        (["MODEL", "--threads", "2147483648"], "from 1 to 256"),
+        (["MODEL", "--threads", "9" * 5000], "from 1 to 256"),  # more digits than Python reads
         (["MODEL", "--mlperf", "--runs", "3"], "leave --runs out"),
         (["MODEL", "--fail-over", "p99"], "p99=30ms"),
         (["MODEL", "--out", "figures.pdf"], ".json, .md, .html, .txt"),
@@ -178,6 +181,12 @@ def test_a_wrong_request_is_one_line(model: Path, arguments: list[str], words: s
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_closed_stdout_is_no_failure(model: Path) -> None:
+    command = [*EDGENN, "profile", str(model), *map(str, QUICK), "--source", "none"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_help_has_an_example() -> None:

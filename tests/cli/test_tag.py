@@ -103,6 +103,7 @@ def test_corrections_that_cannot_all_be_applied_are_an_answer_of_no(tmp_path):
         (["MODEL", ".", "--review"], "--out"),
         (["MODEL", ".", "--watch", "."], "leave one of them out"),
         (["MODEL", ".", "--minimum-confidence", "2"], "--minimum-confidence"),
+        (["MODEL", ".", "--workers", "257"], "1<=x<=256"),
         (["--apply", "corrections.json"], "--to"),
         (["--apply", "nowhere.json", "--to", "x"], "nowhere.json"),
     ],
@@ -115,6 +116,26 @@ def test_a_wrong_request_is_status_2_and_one_line(model, tmp_path, arguments, sa
     assert len(done.stderr.strip().splitlines()) == 1
     assert not done.stdout
     assert not (tmp_path / "t.csv.partial").exists() or not [*(tmp_path / "t.csv.partial").glob("rows")]
+
+
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "<&- >&-"])
+@pytest.mark.parametrize("out", [(), ("--out", "tags.csv")])
+def test_streams_that_are_closed_and_not_asked_for_are_no_failure(model, tiny, tmp_path, closing, out):
+    command = [*TAG, str(model), str(tiny / "photos" / "circle" / "00.png"), *out]
+    shell = ["sh", "-c", f'exec "$@" {closing}', "sh", *command]
+    done = subprocess.run(shell, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (">" not in closing)
+    assert not out or len((tmp_path / "tags.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "tags.csv")])
+def test_a_list_on_a_closed_stdin_is_one_line(model, tmp_path, out):
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *TAG, str(model), "-", *out]
+    done = subprocess.run(shell, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("edgenn: -: no picture")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_reader_that_has_seen_enough_ends_it_cleanly(model, tiny):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import shutil
 import stat
 import subprocess
@@ -75,6 +77,33 @@ def test_what_is_no_key(tmp_path: Path, model: Path, content: bytes | None, said
         key.chmod(0o600)
     with pytest.raises(EdgennError, match=said):
         sign(model, key, password=lambda prompt: "x")
+
+
+@pytest.mark.parametrize("full", ["k", "k.pub"])
+def test_a_disk_that_fills_up_leaves_no_half_of_a_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    synced: list[int] = []
+
+    def fsync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == ["k", "k.pub"].index(full) + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(EdgennError, match=r"[Nn]o (space|room) left"):
+            new_key(tmp_path / "k")
+    assert list(tmp_path.iterdir()) == []
+    new_key(tmp_path / "k")
+
+
+def test_none_is_signed_when_one_is_not_there(tmp_path: Path, model: Path) -> None:
+    new_key(tmp_path / "k")
+    done = CliRunner().invoke(command, ["--key", str(tmp_path / "k"), str(model), str(tmp_path / "missing.tflite")])
+    assert done.exit_code == 2
+    assert "missing.tflite" in done.stderr
+    assert not Path(f"{model}.sig").exists()
 
 
 def test_the_verb_tells_what_to_type_on_the_device(tmp_path: Path, model: Path) -> None:
