@@ -157,7 +157,7 @@ def convert(
         found = attempt.first_that_passes(
             _schemes(quantization, original, wanted), attempt.Attempts(original, path.stem, quantizer, judge, target)
         )
-    return _written(original, path, found, time.perf_counter() - started)
+    return _written(original, path, found, time.perf_counter() - started, overwrite)
 
 
 def check_passed(conversion: Conversion) -> None:
@@ -166,8 +166,12 @@ def check_passed(conversion: Conversion) -> None:
         raise AnswerIsNo(f"rejected, kept as {conversion.model}: {'; '.join(conversion.reasons)}")
 
 
-def _written(original: Original, path: Path, found: Attempt, seconds: float) -> Conversion:
-    """Write the file with its card complete, and tell."""
+def _written(original: Original, path: Path, found: Attempt, seconds: float, overwrite: bool) -> Conversion:
+    """Write the file with its card complete, and tell.
+
+    Raises:
+      EdgennError: another process wrote a file of that name since, and `overwrite` is not given.
+    """
     made, scheme, verdict, examined = found.made, found.scheme, found.verdict, found.examined
     card = replace(
         found.card,
@@ -187,6 +191,10 @@ def _written(original: Original, path: Path, found: Attempt, seconds: float) -> 
     )
     if verdict.reasons:
         path = path.with_suffix(".rejected.tflite")
+    else:
+        _check_place(path, overwrite)
+        if examined is not None and examined.content is not None:
+            _check_place(edgetpu.beside(path), overwrite)
     content = model_file.attach(metadata.add(made.content, card), card)
     write_atomically(path, content)
     compiled, notes = None, [*original.notes, *made.notes, *found.notes]

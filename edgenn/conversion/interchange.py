@@ -19,6 +19,7 @@ import numpy as np
 
 from edgenn import data
 from edgenn.data.folders import find
+from edgenn.evaluation.model import load_keras
 from edgenn.evaluation.predict import probabilities
 from edgenn.extras import require
 from edgenn.training.recipe import Recipe
@@ -117,7 +118,7 @@ def _of_run(run: Run, photos: str | os.PathLike[str] | None) -> Original:
         name=run.path.resolve().name,
         out=run.path / "model.tflite",
         path=run.model,
-        model=require("keras").models.load_model(run.model, compile=False),
+        model=load_keras(run.model),
         labels=run.labels,
         input=run.recipe.input,
         dataset=data.scan(place, run.labels),

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgenn.extras import require
+from edgenn.evaluation.model import load_keras
 from edgenn_device.errors import EdgennError
 
 from . import tflite
@@ -204,4 +204,4 @@ def trained(model: Any) -> Any:
     """The .keras of a simulated network, loaded again with the layers it needs."""
     from .fake_quant import layers  # noqa: F401 - registers them with Keras
 
-    return require("keras").models.load_model(model, compile=False)
+    return load_keras(Path(model))

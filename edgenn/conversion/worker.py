@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgenn.evaluation.model import load_keras
 from edgenn.extras import require
 from edgenn_device import flatbuffer
 
@@ -28,7 +29,7 @@ def main(job_path: str) -> None:
     from edgenn.conversion import saved_model  # noqa: F401 - registers its layer with Keras
     from edgenn.conversion.fake_quant import layers  # noqa: F401 - and these theirs
 
-    model = keras.models.load_model(job["keras"], compile=False)
+    model = load_keras(Path(job["keras"]))
     integer = scheme in ("simulated", "tensorflow")
     body, scale, offset = absorbed_normalisation(keras, model) if integer else (model, 1.0, 0.0)
     height, width, channels = model.input_shape[1:]

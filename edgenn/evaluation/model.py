@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ def opened(
         return _of_classifier(Classifier(path, labels=labels, runtime=runtime, threads=threads))
     if runtime != "auto":
         raise EdgennError(f"{path} is computed by Keras: --runtime {runtime} is for a .tflite")
-    return _of_keras(_load_keras(path), str(path), _record(path), labels)
+    return _of_keras(load_keras(path), str(path), _record(path), labels)
 
 
 def input_spec(model: str | os.PathLike[str]) -> InputSpec:
@@ -114,7 +115,7 @@ def input_spec(model: str | os.PathLike[str]) -> InputSpec:
     if path.suffix == ".tflite":
         spec: InputSpec = model_file.load(path).input
         return spec
-    return _spec_of_record(_record(path), path) or _spec_of_shape(_load_keras(path), str(path))
+    return _spec_of_record(_record(path), path) or _spec_of_shape(load_keras(path), str(path))
 
 
 def _of_classifier(classifier: Classifier) -> Model:
@@ -173,8 +174,15 @@ def _of_keras(network: Any, name: str, record: dict[str, Any], labels: str | os.
     )
 
 
-def _load_keras(path: Path) -> Any:
+def load_keras(path: Path) -> Any:
+    """A keras.Model, not compiled, from a .keras that edgenn wrote or that is not looked into.
+
+    Raises:
+      EdgennError: it is damaged, or Keras refuses it.
+    """
     keras = require("keras")
+    if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
+        raise EdgennError(f"{path} is damaged (no .keras file): train again, or copy it again")
     try:
         return keras.saving.load_model(path, compile=False)
     except MemoryError:

@@ -123,14 +123,25 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, **options:
     if unknown:
         takes = f"it takes {', '.join(found.options)}" if found.options else "it takes none"
         raise EdgennError(f"{name} has no option {unknown[0]!r}: {takes}")
+    if name in _NAMES:  # one's own says itself what it does not take
+        for option, value in options.items():
+            _check_kind(f"{name}: {option}", value, found.options[option])
     chosen = {**found.options, **options}
     least = found.smallest(**chosen)
-    if min(input_shape[:2]) < least:
+    # Options that ask for more than any size that makes sense are impossible, and the network says so when it is built.
+    if min(input_shape[:2]) < least <= max(found.sizes):
         height, width = input_shape[:2]
         raise EdgennError(f"{name} with these options needs pictures of {least} pixels or more, got {height}x{width}")
     if classes < 1:
         raise EdgennError(f"{name}: {classes} classes cannot be told apart: give two or more")
     return found.build(input_shape, classes, **chosen)
+
+
+def _check_kind(what: str, value: Any, default: Any) -> None:
+    """Refuse what is not of the kind of the default: a number, and a whole one where that is whole."""
+    kinds, wanted = (int, "a whole number") if isinstance(default, int) else ((int, float), "a number")
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise EdgennError(f"{what} {value!r} is not possible: give {wanted}")
 
 
 def cut_points(model: Any) -> tuple[str, ...]:

@@ -2,12 +2,16 @@
 
 Heavy files are made in RUN/unfinished first; then what stood in RUN goes, the new files are renamed into it, and
 run.json comes last: a folder without it is not a run. A process killed anywhere in between is resumed to the same end.
+From before its first epoch until then a run is held against a second process by a lock, which dies with its process.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,8 @@ from .fit import Epoch
 from .run import Run, history_csv
 
 TENSORBOARD = "tensorboard"
+# Beside RUN/unfinished, which is emptied while it is held.
+LOCK = f"{FOLDER}.lock"
 
 
 def usable(out: Path, overwrite: bool, resume: bool) -> Path:
@@ -40,12 +46,43 @@ def usable(out: Path, overwrite: bool, resume: bool) -> Path:
         raise EdgennError(
             f"{out} holds an unfinished run: give --resume to go on with it, or --overwrite to start anew"
         )
-    if out.is_dir() and any(path.name != FOLDER for path in out.iterdir()):
+    if out.is_dir() and any(path.name not in (FOLDER, LOCK) for path in out.iterdir()):
         if not (out / files.SETTINGS).is_file():
             raise EdgennError(f"{out} holds files that are not a run's: choose another --out")
         if not overwrite:
             raise EdgennError(f"{out} holds a run already: choose another --out, or give --overwrite")
     return out
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Hold the run's folder against a second process; the claim ends with this one, however that ends.
+
+    Raises:
+      EdgennError: another process holds it, or it cannot be written.
+    """
+    place = out / LOCK
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = open(place, "w")  # noqa: SIM115
+    except OSError as error:
+        raise EdgennError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(lock.fileno()), place.stat())
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        except OSError:
+            held = True  # This file system has no locks.
+        if not held:  # or it was held until just now, and the lock is that of a file that is gone
+            raise EdgennError(f"{out} is being trained by another edgenn train: give another --out")
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+            with suppress(OSError):
+                out.rmdir()  # if nothing was written
 
 
 def complete(run: Run, model: Any, epochs: Sequence[Epoch], matrix: Any, checkpoint: Checkpoint) -> None:
@@ -74,7 +111,7 @@ def complete(run: Run, model: Any, epochs: Sequence[Epoch], matrix: Any, checkpo
 def _take_place(folder: Path, new: Path, logs: Path) -> None:
     (folder / files.SETTINGS).unlink(missing_ok=True)
     for path in folder.iterdir():
-        if path.name != FOLDER:
+        if path.name not in (FOLDER, LOCK):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     logs.replace(folder / TENSORBOARD)  # there also after a kill in the middle of this: a resumed run writes them anew
     for path in sorted(new.iterdir(), key=lambda path: path.name == files.SETTINGS):

@@ -154,6 +154,11 @@ class Recipe:
         for name in ("network", "weights", "fine_tune_from", "distill"):
             if not isinstance(getattr(self, name), str):
                 raise EdgennError(f"{name} {getattr(self, name)!r} is not possible: give a text")
+        if not isinstance(self.network_options, dict):
+            raise EdgennError(f"network_options {self.network_options!r} is not possible: give a table of options")
+        # A text is a sequence too, of letters.
+        if not isinstance(self.classes, (tuple, list)) or not all(isinstance(name, str) for name in self.classes):
+            raise EdgennError(f"classes {self.classes!r} is not possible: give a list of names")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is None and name in _RESOLVED:
@@ -225,8 +230,10 @@ class Recipe:
         values = dict(values)
         augmentation = values.pop("augmentation", {})
         _known(values, cls, where)
+        if not isinstance(augmentation, dict):
+            raise EdgennError(f"{where}: augmentation {augmentation!r} is not possible: give a table of settings")
         _known(augmentation, Augmentation, f"{where}, [augmentation]")
-        if "classes" in values:
+        if isinstance(values.get("classes"), list):
             values["classes"] = tuple(values["classes"])
         try:
             return cls(**values, augmentation=Augmentation(**augmentation))

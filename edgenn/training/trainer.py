@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +51,7 @@ def train(
 
     Args:
       photos: `PHOTOS/<class>/*.jpg`, or `PHOTOS/{train,validation,test}/<class>/*.jpg`.
-      out: folder of the run; must not exist yet, unless `overwrite` or `resume`.
+      out: folder of the run, outside of the photos; must not exist yet, unless `overwrite` or `resume`.
       recipe: the settings; the default recipe if None, that of the unfinished run if `resume`.
       overwrite: replace an earlier run at `out`, when the new one is complete.
       resume: go on with the unfinished run at `out`.
@@ -70,6 +71,8 @@ def train(
     0.86
     """
     started = time.perf_counter()
+    if Path(out).resolve().is_relative_to(Path(photos).resolve()):
+        raise EdgennError(f"{out} lies in the photos, and its plots would be trained on: give an --out elsewhere")
     target, watcher = finish.usable(Path(out), overwrite, resume), watcher or Watcher()
     recipe, fingerprint = _settings(target, recipe, changes, resume)
     dataset = data.scan(photos, recipe.classes or None)
@@ -77,57 +80,59 @@ def train(
         raise EdgennError(f"{photos} are not the photos that {out} was begun with: give those, or --overwrite")
     recipe = recipe.resolved(len(dataset.splits["train"]))
     strategy = distribute.strategy()
-    watcher.photos(dataset)
-    checkpoint = Checkpoint(
-        target / checkpoints.FOLDER, {"recipe": recipe.to_dict(), "fingerprint": dataset.fingerprint}
-    )
-    keras = require("keras")
-    keras.utils.set_random_seed(recipe.seed)
-    with strategy.scope():
-        model = networks.build(recipe.network, recipe.input.shape, len(dataset.labels), **recipe.network_options)
-    watcher.network(recipe, model.count_params())
-    asked = distill.teacher(recipe.distill, dataset.labels, recipe.input) if recipe.distill else None
-    training, validation = _decode(dataset, recipe, watcher)
-    if overwrite and not resume and distribute.is_chief(strategy):
-        checkpoint.clear()
+    with finish.claimed(target) if distribute.is_chief(strategy) else nullcontext():
+        finish.usable(target, overwrite, resume)  # once more: another may have finished since
+        watcher.photos(dataset)
+        checkpoint = Checkpoint(
+            target / checkpoints.FOLDER, {"recipe": recipe.to_dict(), "fingerprint": dataset.fingerprint}
+        )
+        keras = require("keras")
+        keras.utils.set_random_seed(recipe.seed)
+        with strategy.scope():
+            model = networks.build(recipe.network, recipe.input.shape, len(dataset.labels), **recipe.network_options)
+        watcher.network(recipe, model.count_params())
+        asked = distill.teacher(recipe.distill, dataset.labels, recipe.input) if recipe.distill else None
+        training, validation = _decode(dataset, recipe, watcher)
+        if overwrite and not resume and distribute.is_chief(strategy):
+            checkpoint.clear()
 
-    told = _Told(
-        watcher, TensorBoard(checkpoint.folder / finish.TENSORBOARD) if distribute.is_chief(strategy) else None
-    )
-    interrupted = False
-    try:
-        answers = distill.answers(asked, training, recipe, watcher.teaching) if asked else None
-        _fit(model, training, answers, validation, recipe, told, checkpoint)
-    except KeyboardInterrupt:
-        if not told.epochs:  # no epoch worth keeping
-            raise
-        interrupted = True
-    finally:
-        told.close()
-    scores = predict(model, validation)
-    result = Run(
-        path=target,
-        photos=Path(photos).resolve(),
-        labels=dataset.labels,
-        recipe=recipe,
-        fingerprint=dataset.fingerprint,
-        parameters=model.count_params(),
-        epochs=len(told.epochs),
-        best_epoch=max(told.epochs, key=lambda epoch: epoch.score).epoch,
-        seconds=time.perf_counter() - started + told.seconds_before,
-        accuracy=metrics.accuracy(validation.labels, scores.argmax(1)),
-        pictures=validation.count,
-        interrupted=interrupted,
-        versions=versions(),
-    )
-    matrix = metrics.confusion(validation.labels, scores.argmax(1), len(dataset.labels))
-    if distribute.is_chief(strategy):
-        finish.complete(result, model, told.epochs, matrix, checkpoint)
-    if interrupted:
-        raise KeyboardInterrupt
-    if report and distribute.is_chief(strategy):
-        write_report(result, model, dataset, told.epochs, training, validation, scores, watcher)
-    return result
+        told = _Told(
+            watcher, TensorBoard(checkpoint.folder / finish.TENSORBOARD) if distribute.is_chief(strategy) else None
+        )
+        interrupted = False
+        try:
+            answers = distill.answers(asked, training, recipe, watcher.teaching) if asked else None
+            _fit(model, training, answers, validation, recipe, told, checkpoint)
+        except KeyboardInterrupt:
+            if not told.epochs:  # no epoch worth keeping
+                raise
+            interrupted = True
+        finally:
+            told.close()
+        scores = predict(model, validation)
+        result = Run(
+            path=target,
+            photos=Path(photos).resolve(),
+            labels=dataset.labels,
+            recipe=recipe,
+            fingerprint=dataset.fingerprint,
+            parameters=model.count_params(),
+            epochs=len(told.epochs),
+            best_epoch=max(told.epochs, key=lambda epoch: epoch.score).epoch,
+            seconds=time.perf_counter() - started + told.seconds_before,
+            accuracy=metrics.accuracy(validation.labels, scores.argmax(1)),
+            pictures=validation.count,
+            interrupted=interrupted,
+            versions=versions(),
+        )
+        matrix = metrics.confusion(validation.labels, scores.argmax(1), len(dataset.labels))
+        if distribute.is_chief(strategy):
+            finish.complete(result, model, told.epochs, matrix, checkpoint)
+        if interrupted:
+            raise KeyboardInterrupt
+        if report and distribute.is_chief(strategy):
+            write_report(result, model, dataset, told.epochs, training, validation, scores, watcher)
+        return result
 
 
 def versions() -> dict[str, str]:

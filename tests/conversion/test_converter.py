@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import edgenn
 from edgenn.conversion import quantize, tflite, worker
 from edgenn.conversion.converter import check_passed
+from edgenn.conversion.debug import diagnosis
 from edgenn.extras import require
 from edgenn.training import Run
 from edgenn_device import golden, model_file, preprocess
@@ -114,6 +116,29 @@ def test_nothing_is_overwritten_unless_asked(tiny, tmp_path):
     with pytest.raises(EdgennError, match="--overwrite"):
         edgenn.convert(tiny / "run", out=tmp_path / "mine.tflite")
     assert (tmp_path / "mine.tflite").read_bytes() == b"precious"
+
+
+def test_what_another_wrote_meanwhile_is_not_overwritten(tiny, tmp_path):
+    def other(line):
+        if line.startswith("converting"):  # behind every look before the work
+            (tmp_path / "theirs.tflite").write_bytes(b"precious")
+
+    with pytest.raises(EdgennError, match=r"theirs\.tflite exists: give --overwrite"):
+        edgenn.convert(tiny / "run", quantization="float32", out=tmp_path / "theirs.tflite", progress=other)
+    assert (tmp_path / "theirs.tflite").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:3000], lambda whole: b"{}"])
+def test_a_damaged_model_of_a_run_is_one_line(tiny, tmp_path, damage):
+    run = shutil.copytree(tiny / "run", tmp_path / "run")
+    (run / "model.keras").write_bytes(damage((run / "model.keras").read_bytes()))
+    for use in (
+        lambda: edgenn.convert(run, out=tmp_path / "x.tflite"),
+        lambda: diagnosis.diagnose(run / "model.tflite"),
+        lambda: quantize.trained(run / "model.keras"),
+    ):
+        with pytest.raises(EdgennError, match=r"model\.keras is damaged \(no \.keras file\): train again"):
+            use()
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,8 @@ def test_files_that_are_no_models(tmp_path, run):
     (tmp_path / "bad" / "model.keras").write_bytes((run / "model.keras").read_bytes())
     (tmp_path / "bad" / "run.json").write_text("{")
     for name, line in (
-        ("text.keras", "cannot be loaded by Keras"),
-        ("cut.keras", "cannot be loaded by Keras"),
+        ("text.keras", "is damaged"),
+        ("cut.keras", "is damaged"),
         ("model.h5", "neither a .keras nor a .tflite"),
         ("missing.keras", "there is no model"),
         (".", "a folder without model.keras"),

@@ -116,7 +116,12 @@ def test_the_docstring_says_what_the_entry_says(name):
         ("perceptron", (64, 64, 3), {}, "choose one of simple_cnn"),  # one that is not
         ("simple_cnn", (64, 64, 3), {"wide": 3}, "has no option 'wide'"),  # an option that is not one
         ("simple_cnn", (64, 64, 3), {"width": 0}, "width 0 is not possible"),  # out of range
-        ("simple_cnn", (64, 64, 3), {"depth": 9}, "needs pictures of 512 pixels or more"),  # pooled away to nothing
+        ("simple_cnn", (64, 64, 3), {"depth": 7}, "needs pictures of 128 pixels or more"),  # pooled away to nothing
+        ("simple_cnn", (64, 64, 3), {"depth": 9999}, "depth 9999 is not possible"),  # a picture of 3,000 digits
+        ("simple_cnn", (64, 64, 3), {"depth": 15000}, "depth 15000 is not possible"),  # more than Python prints
+        ("simple_cnn", (64, 64, 3), {"width": "a"}, "width 'a' is not possible: give a whole number"),  # the wrong kind
+        ("simple_cnn", (64, 64, 3), {"width": 2.5}, "width 2.5 is not possible: give a whole number"),
+        ("mobilenet_v1", (64, 64, 3), {"alpha": "a"}, "alpha 'a' is not possible: give a number"),
         ("simple_cnn", (64, 64, 3), {"dropout": 1.0}, "dropout 1.0 is not possible"),  # nothing would be left
         ("resnet8", (64, 64, 3), {"width": 1000}, "width 1000 is not possible"),
         ("ds_cnn", (64, 64, 3), {"depth": 0}, "depth 0 is not possible"),

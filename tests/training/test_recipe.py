@@ -44,6 +44,10 @@ def test_toml_is_read_with_its_tables(tmp_path):
         ("learning_rate = nan", "learning_rate nan is not possible"),  # not a number
         ('resize = "squash"', "resize 'squash' is not one of"),  # a word that is not one of them
         ('colour = "cmyk"', "colour 'cmyk' is not one of"),
+        ("augmentation = 3", "augmentation 3 is not possible: give a table"),  # no table
+        ("network_options = 3", "network_options 3 is not possible: give a table"),
+        ('classes = "dress"', "classes 'dress' is not possible: give a list of names"),  # a text, not its letters
+        ("classes = [3]", "classes (3,) is not possible: give a list of names"),
         ("size = ", "is not TOML"),  # not TOML at all
     ],
 )

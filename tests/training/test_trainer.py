@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import edgenn
-from edgenn.training import Run
+from edgenn.training import Run, finish
+from edgenn.training.watcher import Watcher
 from edgenn_device.errors import EdgennError
 from tests.conftest import write_photos
 
@@ -75,6 +76,54 @@ def test_a_folder_that_is_not_a_run_is_never_replaced(photos, tmp_path):
     with pytest.raises(EdgennError, match="not a run's: choose another --out"):
         edgenn.train(photos, mine, overwrite=True, **SMALL)
     assert (mine / "chapter1.txt").read_text() == "years of work"
+
+
+def test_a_run_is_not_written_among_the_photos(photos, tmp_path):
+    inside = photos / "circle" / "x"
+    with pytest.raises(EdgennError, match="lies in the photos, and its plots would be trained on"):
+        edgenn.train(photos, inside, **SMALL)
+    assert not inside.exists()
+
+
+def test_of_two_that_train_into_one_folder_the_second_is_refused(photos, tmp_path):
+    out, refused = tmp_path / "run", []
+
+    class Second(Watcher):
+        """Begins the same run while the first is under way."""
+
+        def epoch(self, epoch):
+            for how in ({"overwrite": True}, {"resume": True}):
+                with pytest.raises(EdgennError, match="is being trained by another edgenn train: give another --out"):
+                    edgenn.train(photos, out, **how, **SMALL)
+                refused.append(how)
+
+    run = edgenn.train(photos, out, watcher=Second(), **SMALL)
+    assert len(refused) == 2 * run.epochs
+    assert run.model.is_file()
+    assert not list(out.glob("*.lock")), "the lock goes with the run"
+
+
+def test_what_was_finished_since_the_first_look_is_kept(photos, tmp_path, monkeypatch):
+    out, look = tmp_path / "run", finish.usable
+
+    def finished_then(*given):
+        monkeypatch.setattr(finish, "usable", look)
+        look(*given)
+        edgenn.train(photos, out, **SMALL)
+        return out
+
+    monkeypatch.setattr(finish, "usable", finished_then)
+    with pytest.raises(EdgennError, match="holds a run already"):
+        edgenn.train(photos, out, seed=1, **SMALL)
+    assert Run.load(out).recipe.seed == 0
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(photos, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / finish.LOCK).touch()
+    edgenn.train(photos, out, **SMALL)
+    assert not (out / finish.LOCK).exists()
 
 
 def test_ctrl_c_keeps_the_best_epoch_so_far(photos, tmp_path):

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from edgenn import data
 from edgenn.evaluation import metrics, predict
+from edgenn.evaluation.model import load_keras
 from edgenn.evaluation.predict import Predictions
-from edgenn.extras import require
 from edgenn.training.run import Run
 from edgenn_device import model_file
 from edgenn_device.classifier import Classifier
@@ -153,7 +153,7 @@ def diagnose(
     tell = progress or _silent
     file, of = located(Path(model), Path(run) if run is not None else None)
     loaded = _photos(of, photos, tell)
-    network = require("keras").models.load_model(of.model, compile=False)
+    network = load_keras(of.model)
     before = predict(network, loaded.tensors, progress=lambda done, total: tell("asking the float model", done, total))
     after = predict(Classifier(file), loaded.tensors, progress=lambda done, total: tell("asking the file", done, total))
     right_before, right_after = before.top1 == loaded.labels, after.top1 == loaded.labels
