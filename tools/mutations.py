@@ -167,12 +167,26 @@ MUTATIONS = (
     Mutation(
         "switch: the release goes live before it is written where from",
         _RELEASES,
-        """        write_synced(self.places.intent, json.dumps({"from": old, "to": id}))
+        """\
+        write_synced(self.places.intent, json.dumps({"from": old, "to": id}))
         reached("intent written")
+        # From here on, until it is proved again, a loss of power leads back to the release before. What an earlier try
+        # said of it goes too: a mark is of the last one.
+        for name in (PROVED, FAILED):
+            (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+        reached("unproved")
         self._point(id)
         reached("link swapped")
 """,
-        """        self._point(id)
+        """\
+        # From here on, until it is proved again, a loss of power leads back to the release before. What an earlier try
+        # said of it goes too: a mark is of the last one.
+        for name in (PROVED, FAILED):
+            (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+        reached("unproved")
+        self._point(id)
         reached("link swapped")
         write_synced(self.places.intent, json.dumps({"from": old, "to": id}))
         reached("intent written")
@@ -182,8 +196,8 @@ MUTATIONS = (
     Mutation(
         "switch: what worked once counts as proved",
         _RELEASES,
-        "(folder / PROVED).unlink(missing_ok=True)",
-        "(folder / PROVED).exists()",
+        "for name in (PROVED, FAILED):",
+        "for name in (FAILED,):",
         (f"{_TEST_RELEASES}what_worked_once_has_to_prove_itself_again",),
     ),
     Mutation(
