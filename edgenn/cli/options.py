@@ -26,14 +26,15 @@ class NumberRange(click.FloatRange, Number):
     """A number within limits."""
 
 
-def _folders(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """A callback: what stands between commas."""
     if value is None:
         return None
-    names = tuple(name.strip() for name in value.split(",") if name.strip())
-    if not names:
+    found = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not found:
         # As of a variable of the shell that is empty: all of them would be another model than was asked for.
-        raise click.UsageError("--classes names no class: give folders with commas between, or leave it out", ctx)
-    return names
+        raise click.UsageError(f"{param.opts[0]} names none: give them with commas between, or leave it out", ctx)
+    return found
 
 
 # Threads or processes. More are slower on any machine, and thousands never get ready.
@@ -55,7 +56,7 @@ labels = click.option(
 classes = click.option(
     "--classes",
     metavar="NAME[,NAME...]",
-    callback=_folders,
+    callback=names,
     help="Folders to use, with commas between.  [default: all]",
 )
 runtime = click.option(

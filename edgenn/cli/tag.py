@@ -227,8 +227,11 @@ def _watch(model: ModelFile, rules: Rules, out: str | None, options: dict[str, A
             said = record.error or f"{record.label} {record.confidence:.0%}"
             click.echo(_line(f"{record.path}: {said}"))
 
+    def failed(folder: str, error: OSError) -> None:
+        click.echo(_line(f"{folder} cannot be looked through ({error.strerror}): its pictures are left out"), err=True)
+
     click.echo(f"watching {click.format_filename(options['folder'])}; Ctrl-C ends it", err=True)
-    watch(asked, arrived=arrived)
+    watch(asked, arrived=arrived, failed=failed)
 
 
 def _ray(

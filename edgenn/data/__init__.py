@@ -10,7 +10,8 @@ Knows folders and files, not networks: nothing here imports TensorFlow, and no p
 """
 
 from .calibration import calibration
-from .dataset import Dataset, Loaded, Picture, Problem, Progress
+from .dataset import Dataset, Loaded, Picture, Problem, Progress, among
+from .folders import check_apart
 from .load import load
 from .scan import scan
 from .split import VALIDATION_SHARE
@@ -22,7 +23,9 @@ __all__ = [
     "Picture",
     "Problem",
     "Progress",
+    "among",
     "calibration",
+    "check_apart",
     "load",
     "scan",
 ]

@@ -20,7 +20,7 @@ from .dataset import Problem
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # Pictures to a person, but not to every OpenCV: named, so that nobody trains on half of their photos unawares.
-_UNREAD_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl"})
+UNREAD_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl"})
 
 # Where a device keeps photos that nobody has labelled yet (edgenn_device.uncertain).
 UNLABELLED = "unlabelled"
@@ -93,6 +93,16 @@ def find(root: Path, wanted: Sequence[str] = (), least_classes: int = 2) -> Foun
                         else:
                             taken.append((str(item), label, split))
     return Found(labels, taken, folders, problems)
+
+
+def check_apart(photos: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """See that what is written at `out` will not be taken for photos.
+
+    Raises:
+      EdgennError: `out` is in the folder of the photos, or is it.
+    """
+    if Path(out).resolve().is_relative_to(Path(photos).resolve()):
+        raise EdgennError(f"{out} lies in the photos, and its plots would be trained on: give an --out elsewhere")
 
 
 def _labels(
@@ -186,7 +196,7 @@ def _pictures(top: Path, seen: set[tuple[int, int]]) -> Iterator[Path | Problem]
             suffix = path.suffix.lower()
             if suffix in SUFFIXES:
                 yield path
-            elif suffix in _UNREAD_SUFFIXES:
+            elif suffix in UNREAD_SUFFIXES:
                 yield Problem(path, f"{suffix[1:].upper()} is not read: save it as JPEG or PNG")
         for path in others:
             if path.suffix.lower() in SUFFIXES:

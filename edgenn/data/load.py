@@ -6,10 +6,12 @@ to decode are reported and left out. It refuses an array that would not fit into
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgenn_device.card import InputSpec
 from edgenn_device.errors import EdgennError
@@ -39,17 +41,7 @@ def load(pictures: Sequence[Picture], spec: InputSpec, progress: Progress | None
         )
     tensors = np.empty((len(pictures), *spec.shape), np.uint8)
 
-    def decode_into(index: int) -> Problem | None:
-        path = pictures[index].path
-        try:
-            to_bytes(path.read_bytes(), spec, out=tensors[index])
-        except EdgennError as error:
-            return Problem(path, str(error))
-        except OSError as error:
-            return Problem(path, f"cannot be read ({error.strerror}): check its permissions")
-        return None
-
-    results = in_parallel(decode_into, range(len(pictures)), progress)
+    results = in_parallel(lambda at: decode(pictures[at], spec, tensors[at]), range(len(pictures)), progress)
     kept = [index for index, problem in enumerate(results) if problem is None]
     for row, index in enumerate(kept):  # row <= index: closes the gaps without a second array
         if row != index:
@@ -60,6 +52,24 @@ def load(pictures: Sequence[Picture], spec: InputSpec, progress: Progress | None
         pictures=tuple(pictures[index] for index in kept),
         problems=tuple(problem for problem in results if problem is not None),
     )
+
+
+def decode(picture: Picture, spec: InputSpec, out: npt.NDArray[np.uint8]) -> Problem | None:
+    """Decode and resize one picture into `out`, uint8 (height, width, channels), or say why not.
+
+    A file that is no longer the one that was scanned is refused: what is made of its pixels is kept under its digest,
+    and outlives the run.
+    """
+    try:
+        content = picture.path.read_bytes()
+        to_bytes(content, spec, out=out)
+    except EdgennError as error:
+        return Problem(picture.path, str(error))
+    except OSError as error:
+        return Problem(picture.path, f"cannot be read ({error.strerror}): check its permissions")
+    if hashlib.sha256(content).digest() != picture.digest:
+        return Problem(picture.path, "changed while it was being read: start again")
+    return None
 
 
 def free_memory() -> int | None:

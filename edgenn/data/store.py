@@ -34,6 +34,7 @@ from edgenn_device.preprocess import to_bytes
 
 from .cache import Kept, by_use, cache_folder, evict, remove_abandoned, share_of_disk
 from .dataset import Picture, Problem, Progress
+from .load import decode
 from .parallel import in_parallel
 
 # Share of the disk (what is free and what the store has already) that the store may take.
@@ -183,22 +184,10 @@ class Stored:
         for first in range(0, len(places), size):
             block = places[first : first + size]
 
-            def decode(i: int, block: npt.NDArray[np.int64] = block) -> Problem | None:
-                picture = self._pictures[int(block[i])]
-                path = picture.path
-                try:
-                    content = path.read_bytes()
-                    # The store outlives this run: nothing may get into it under another content's name.
-                    if hashlib.sha256(content).digest() != picture.digest:
-                        return Problem(path, "changed while it was being read: start again")
-                    to_bytes(content, self.spec, out=pixels[i])
-                except EdgennError as error:
-                    return Problem(path, str(error))
-                except OSError as error:
-                    return Problem(path, f"cannot be read ({error.strerror}): check its permissions")
-                return None
+            def decode_into(i: int, block: npt.NDArray[np.int64] = block) -> Problem | None:
+                return decode(self._pictures[int(block[i])], self.spec, pixels[i])
 
-            results = in_parallel(decode, range(len(block)))
+            results = in_parallel(decode_into, range(len(block)))
             problems.update({int(block[i]): result for i, result in enumerate(results) if result is not None})
             yield block, pixels[: len(block)]
 

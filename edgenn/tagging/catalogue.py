@@ -272,7 +272,7 @@ def _tag(request: Request, partial: Path, form: str, report: Report | None) -> N
     """Tag what has no row yet, and sort it."""
     total = json.loads((partial / "listing.json").read_text())["pictures"]
     rows, entries = partial / "rows", partial / "journal"
-    sorter = Sorter(request.sort_to, request.link, resuming=True) if request.sort_to else None
+    sorter = Sorter(request.sort_to, request.link, resuming=rows.exists()) if request.sort_to else None
     if sorter and rows.exists():
         # What follows the last checkpoint may not have happened.
         earlier, last = last_entries(entries)

@@ -1,7 +1,8 @@
 """Which pictures: files, folders, globs, URLs and lists on stdin, one after the other and never all in memory.
 
-Names only; nothing is opened. A folder gives what has a picture's suffix, with all folders in it, sorted by name; a
-file or a line of a list is taken as it is, because whoever names it means it. Refuses a path that names nothing.
+Names only; nothing is opened. A folder gives what has a picture's suffix, with all folders in it, sorted by name,
+those of forms that are not read too: their rows say why they have no label. A file or a line of a list is taken as it
+is, because whoever names it means it. Refuses a path that names nothing.
 """
 
 # ruff: noqa: PTH112, PTH119, PTH122, PTH207 - a hundred million names: an object for each would cost more than they do
@@ -12,19 +13,24 @@ import heapq
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from glob import has_magic, iglob
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from glob import escape, has_magic, iglob
+from typing import IO, Any, TypeAlias
 
-from edgenn.data.folders import SUFFIXES
+from edgenn.data.folders import SUFFIXES, UNREAD_SUFFIXES
 from edgenn_device.errors import EdgennError
 
 from .optional import optional
 from .reading import is_remote
 
+# Endings that a folder's pictures have.
+_TAKEN = SUFFIXES | UNREAD_SUFFIXES
 # Names of one folder that are sorted in memory (60 MB); a larger folder is sorted in runs on disk.
 _RUN = 500_000
 _PIECE = 1 << 16
+
+# What becomes of a folder that cannot be listed: it is passed over if this returns.
+Failed: TypeAlias = Callable[[str, OSError], None]
 
 
 def pictures(paths: Iterable[str], stdin: IO[bytes] | None = None) -> Iterator[str]:
@@ -60,7 +66,7 @@ def pictures(paths: Iterable[str], stdin: IO[bytes] | None = None) -> Iterator[s
 
 def is_picture(name: str) -> bool:
     """Whether a folder's entry is taken: a picture's suffix, and not hidden."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not os.path.basename(name).startswith(".")
+    return os.path.splitext(name)[1].lower() in _TAKEN and not os.path.basename(name).startswith(".")
 
 
 def lines(stream: IO[bytes]) -> Iterator[str]:
@@ -83,8 +89,26 @@ def _entries(entries: list[bytes], end: bytes) -> Iterator[str]:
             yield os.fsdecode(entry)
 
 
-def folder(root: str) -> Iterator[str]:
+def _refuse(path: str, error: OSError) -> None:
+    """What a listing does with a folder that cannot be listed, unless it is told to do something else.
+
+    Raises:
+      EdgennError: always.
+    """
+    raise EdgennError(f"{path} cannot be listed ({error.strerror}): check its permissions") from None
+
+
+def folder(root: str, failed: Failed = _refuse) -> Iterator[str]:
     """Pictures of a folder, then those of its folders; hidden ones are passed over, links to folders not followed."""
+    for here in _folders(root, failed):
+        try:
+            yield from _sorted(entry.path for entry in _scanned(here) if is_picture(entry.name) and _is_file(entry))
+        except OSError as error:
+            failed(here, error)
+
+
+def _folders(root: str, failed: Failed) -> Iterator[str]:
+    """A folder and all folders in it, each before those in it."""
     waiting: list[Iterator[str]] = [iter((root,))]
     while waiting:
         here = next(waiting[-1], None)
@@ -92,16 +116,16 @@ def folder(root: str) -> Iterator[str]:
             waiting.pop()
             continue
         try:
-            yield from _sorted(entry.path for entry in _scanned(here) if is_picture(entry.name) and _is_file(entry))
-            waiting.append(
-                _sorted(
-                    entry.path
-                    for entry in _scanned(here)
-                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                )
+            below = _sorted(
+                entry.path
+                for entry in _scanned(here)
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             )
         except OSError as error:
-            raise EdgennError(f"{here} cannot be listed ({error.strerror}): check its permissions") from None
+            failed(here, error)
+            continue
+        yield here
+        waiting.append(below)
 
 
 def _scanned(path: str) -> Iterator[os.DirEntry[str]]:
@@ -111,7 +135,8 @@ def _scanned(path: str) -> Iterator[os.DirEntry[str]]:
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
     """A file, or a link that leads to one or nowhere: a link that is broken is to be told, not passed over."""
-    return entry.is_file() or (entry.is_symlink() and not os.path.isdir(entry.path))
+    # Of a link that leads to itself entry.is_file() raises.
+    return not os.path.isdir(entry.path) if entry.is_symlink() else entry.is_file()
 
 
 def _sorted(names: Iterator[str]) -> Iterator[str]:
@@ -142,7 +167,22 @@ def _terminated(file: IO[bytes]) -> Iterator[str]:
 
 def _glob(pattern: str) -> Iterator[str]:
     # glob goes through each folder in the order of the file system; sorting makes the order that of every machine.
-    return _sorted(name for name in iglob(pattern, recursive=True) if not os.path.isdir(name))
+    found = _sorted(name for name in _matches(pattern) if not os.path.isdir(name))
+    return (name for name, _ in itertools.groupby(found))  # several ** find a name more than once
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a glob names. Its ** goes where `folder` goes; that of iglob follows links, also those that make a loop."""
+    parts = pattern.split("/")
+    if "**" not in parts:
+        yield from iglob(pattern)
+        return
+    at = parts.index("**")
+    base, rest = "/".join(parts[:at]) or ("/" if at else ""), parts[at + 1 :] or ["*"]
+    for root in iglob(base) if base else ("",):
+        for below in _folders(root or os.curdir, lambda path, error: None):
+            here = below if root else below[2:]  # ./a is a
+            yield from _matches(os.path.join(escape(here), *rest))  # noqa: PTH118
 
 
 def _remote(url: str) -> Iterator[str]:

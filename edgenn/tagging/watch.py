@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +45,8 @@ _LOOK_AGAIN_SHARE = 20
 # Pictures that wait in memory for the workers; the rest of a folder is listed when these are done.
 _MOST_WAITING = 2048
 _TICK_MS = 200
+# Seconds before we listen again when that has failed.
+_PAUSE = 1.0
 
 Signature = tuple[int, int]  # bytes, mtime in nanoseconds
 
@@ -70,12 +73,19 @@ class Watch:
     settle: float = SETTLE
 
 
-def watch(asked: Watch, *, stop: threading.Event | None = None, arrived: Callable[[Tagged], None] | None = None) -> int:
+def watch(
+    asked: Watch,
+    *,
+    stop: threading.Event | None = None,
+    arrived: Callable[[Tagged], None] | None = None,
+    failed: listing.Failed | None = None,
+) -> int:
     """Tag what is in a folder and what arrives, until `stop` is set or Ctrl-C.
 
     Args:
       stop: ends it when set; what has arrived until then may stay for the next time.
       arrived: called with every record whose row is certain.
+      failed: called with a folder that cannot be looked through and why, once for each reason.
 
     Returns:
       How many rows were written.
@@ -88,17 +98,42 @@ def watch(asked: Watch, *, stop: threading.Event | None = None, arrived: Callabl
         raise EdgennError(f"{asked.folder} is not a folder: give one that pictures arrive in")
     if output.form_of(asked.out) == "parquet":
         raise EdgennError("a Parquet file cannot be added to: with --watch let --out end in .csv or .jsonl")
+    # Rows name pictures by the whole path, however the folder was named and from wherever.
+    folder = asked.folder.resolve()
     sorter = Sorter(asked.sort_to, asked.link, always_resuming=True) if asked.sort_to else None
-    if sorter and sorter.root.resolve().is_relative_to(asked.folder.resolve()):
+    if sorter and sorter.root.resolve().is_relative_to(folder):
         raise EdgennError(f"{sorter.root} is in the folder that is watched: sort to a folder outside of it")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGIO, signal.SIG_IGN)  # see _is_open_for_writing
     count = 0
-    with _Seen(asked) as seen, Workers(asked.model, asked.rules, asked.workers) as crew:
-        waiting = _Waiting(asked.folder, seen, sorter, asked.settle)
+    with _database_told(asked.out), _Seen(asked) as seen, Workers(asked.model, asked.rules, asked.workers) as crew:
+        waiting = _Waiting(folder, seen, sorter, asked.settle, failed)
+        for changes in _changes(watchfiles, folder, stop):
+            if changes is None:
+                waiting.look_again()
+            for path in changes or ():
+                waiting.changed(path)
+            while ready := waiting.ready():
+                for record in _written(crew.tag(ready), seen, sorter):
+                    count += 1
+                    if arrived:
+                        arrived(record)
+                if stop and stop.is_set():
+                    break
+    return count
+
+
+def _changes(watchfiles: Any, folder: Path, stop: threading.Event | None) -> Iterator[set[str] | None]:
+    """What changed in a folder, a few times a second; None when something may have been missed.
+
+    Raises:
+      EdgennError: the folder has gone, or the kernel does not tell us about it.
+    """
+    stop, missed = stop or threading.Event(), False
+    while not stop.is_set():
         try:
             for changes in watchfiles.watch(
-                asked.folder,
+                folder,
                 watch_filter=None,
                 debounce=_TICK_MS,
                 rust_timeout=_TICK_MS,
@@ -106,20 +141,20 @@ def watch(asked: Watch, *, stop: threading.Event | None = None, arrived: Callabl
                 stop_event=stop,
                 ignore_permission_denied=True,
             ):
-                for _, path in changes:
-                    waiting.changed(path)
-                while ready := waiting.ready():
-                    for record in _written(crew.tag(ready), seen, sorter):
-                        count += 1
-                        if arrived:
-                            arrived(record)
-                    if stop and stop.is_set():
-                        break
+                if missed:
+                    yield None
+                missed = False
+                yield {path for _, path in changes}
         except FileNotFoundError:
-            raise EdgennError(f"{asked.folder} has gone: make it again") from None
-        except OSError as error:
-            raise EdgennError(f"{asked.folder} cannot be watched ({error}): see fs.inotify.max_user_watches") from None
-    return count
+            raise EdgennError(f"{folder} has gone: make it again") from None
+        except (OSError, RuntimeError) as error:
+            if "decode" not in str(error):
+                raise EdgennError(f"{folder} cannot be watched ({error}): see fs.inotify.max_user_watches") from None
+        # watchfiles ends with any event of a name that is not UTF-8: when we read that picture, too, and, if it is a
+        # folder's, whenever it begins. Then looking around is all there is.
+        missed = True
+        stop.wait(_PAUSE)
+        yield None
 
 
 def _written(records: Iterator[Tagged], seen: _Seen, sorter: Sorter | None) -> list[Tagged]:
@@ -146,21 +181,29 @@ def _written(records: Iterator[Tagged], seen: _Seen, sorter: Sorter | None) -> l
 class _Waiting:
     """Pictures that are not in `seen`, and whether they stand still."""
 
-    def __init__(self, folder: Path, seen: _Seen, sorter: Sorter | None, settle: float) -> None:
-        self._folder = str(folder)
+    def __init__(
+        self, folder: Path, seen: _Seen, sorter: Sorter | None, settle: float, failed: listing.Failed | None
+    ) -> None:
+        self._folder = folder
         self._seen = seen
         self._sorter = sorter
         self._settle = settle
+        self._failed = failed
+        self._told: set[tuple[str, int | None]] = set()
         self._waiting: dict[str, tuple[Signature, float]] = {}
         self._look: Iterator[str] | None = None
-        self._look_began = self._look_next = 0.0
+        self._look_began = self._look_next = self._look_soonest = 0.0
 
     def changed(self, path: str) -> None:
         """A file or folder was made, changed or removed."""
         if os.path.isdir(path):  # noqa: PTH112 - moved in with pictures in it: these are not reported
             self._look_next = 0.0
-        elif listing.is_picture(path) and self._visible(path):
-            self._note(path)
+        elif listing.is_picture(path) and (name := self._named(path)):
+            self._note(name)
+
+    def look_again(self) -> None:
+        """Look around soon: something may have changed that was not told."""
+        self._look_next = min(self._look_next, self._look_soonest)
 
     def ready(self) -> list[str]:
         """Pictures that are whole, in the order in which they were seen."""
@@ -183,15 +226,24 @@ class _Waiting:
         if self._look is None:
             if now < self._look_next:
                 return
-            self._look, self._look_began = listing.folder(self._folder), now
-        with suppress(EdgennError):  # a folder that went while it was listed: the next look finds the others
-            for path in self._look:
-                self._note(path)
-                if len(self._waiting) >= _MOST_WAITING:
-                    return
+            self._look = listing.folder(str(self._folder), self._not_listed)
+            self._look_began, self._look_next = now, math.inf
+        for path in self._look:
+            self._note(path)
+            if len(self._waiting) >= _MOST_WAITING:
+                return
         self._look = None
-        spent = time.monotonic() - self._look_began
-        self._look_next = time.monotonic() + max(_LOOK_AGAIN, _LOOK_AGAIN_SHARE * spent)
+        now = time.monotonic()
+        self._look_soonest = now + _LOOK_AGAIN_SHARE * (now - self._look_began)
+        # What asked for a look during this one still wants it.
+        self._look_next = min(self._look_next, max(now + _LOOK_AGAIN, self._look_soonest))
+
+    def _not_listed(self, folder: str, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError) and folder != str(self._folder):
+            return  # it went while its parent was listed
+        if self._failed and (folder, error.errno) not in self._told:
+            self._told.add((folder, error.errno))
+            self._failed(folder, error)
 
     def _note(self, path: str) -> None:
         signature = _signature(path)
@@ -205,8 +257,23 @@ class _Waiting:
         elif self._sorter:
             self._sorter.release([earlier])  # killed between its row and its release
 
-    def _visible(self, path: str) -> bool:
-        return not any(part.startswith(".") for part in Path(path).relative_to(self._folder).parts)
+    def _named(self, path: str) -> str | None:
+        """What a look around calls it; None for what that passes over: it follows no links to folders, events do."""
+        folder, name = os.path.split(path)
+        folder = os.path.realpath(folder)
+        if not Path(folder).is_relative_to(self._folder):
+            return None
+        hidden = any(part.startswith(".") for part in Path(folder).relative_to(self._folder).parts)
+        return None if hidden else os.path.join(folder, name)  # noqa: PTH118
+
+
+@contextmanager
+def _database_told(out: Path) -> Iterator[None]:
+    """What SQLite cannot do (the disk is full, the file is none of its own) as a line."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise EdgennError(f"{out}.seen: {error}: make room, or let it be written, and start again") from None
 
 
 class _Seen:
@@ -236,9 +303,14 @@ class _Seen:
             "CREATE TABLE IF NOT EXISTS seen (path BLOB PRIMARY KEY, sha256 TEXT, bytes INTEGER, mtime INTEGER,"
             " sorted_to BLOB) WITHOUT ROWID;"
         )
-        self._check(asked)
-        self._rows = open(asked.out, "ab")  # noqa: SIM115
-        self._catch_up()
+        try:
+            self._check(asked)
+            self._rows = open(asked.out, "ab")  # noqa: SIM115
+            self._catch_up()
+        except BaseException:
+            self._base.close()
+            self._lock.close()
+            raise
 
     def _check(self, asked: Watch) -> None:
         request = {
@@ -254,8 +326,6 @@ class _Seen:
         found: dict[str, Any] = json.loads(self._base.execute("SELECT request FROM watch").fetchone()[0])
         others = [name.replace("_", " ") for name in request if found.get(name) != request[name]]
         if others:
-            self._base.close()
-            self._lock.close()
             raise EdgennError(
                 f"{asked.out} was begun with another {' and '.join(others)}: "
                 "give another place with --out, or --overwrite to begin anew"
@@ -263,8 +333,11 @@ class _Seen:
         self._base.commit()
 
     def _catch_up(self) -> None:
-        """Cut off a torn row, and note the rows that the database does not know."""
-        start = self._base.execute("SELECT rows_end FROM watch").fetchone()[0]
+        """Cut off a torn row, and note the rows that the database does not know; begin a file that was moved away."""
+        size = self._rows.tell()
+        start = size and self._base.execute("SELECT rows_end FROM watch").fetchone()[0]
+        if size < start:
+            raise EdgennError(f"{self._out} is shorter than --watch left it: put it back whole, or move it away")
         with open(self._out, "rb") as file:
             file.seek(start)
             whole = start + _whole(file.read(), self._form)

@@ -20,12 +20,14 @@ def make(folder, *names):
 
 
 def test_a_folder_gives_its_pictures_in_order_then_those_of_its_folders(tmp_path):
-    make(tmp_path, "b.jpg", "a.PNG", "z/1.jpg", "c/2.webp", "c/1.jpeg", "notes.txt", ".hidden.jpg", ".git/1.jpg")
+    make(tmp_path, "b.jpg", "a.PNG", "d.heic", "z/1.jpg", "c/2.webp", "c/1.jpeg")
+    make(tmp_path, "notes.txt", ".hidden.jpg", ".git/1.jpg")
     (tmp_path / "link-to-folder").symlink_to(tmp_path / "c")
     (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
     found = [os.path.relpath(path, tmp_path) for path in pictures([str(tmp_path)])]
-    # The broken link is listed: its row says what is wrong with it.
-    assert found == ["a.PNG", "b.jpg", "broken.jpg", "c/1.jpeg", "c/2.webp", "z/1.jpg"]
+    # The broken link, the one to itself and the HEIC are listed: their rows say what is wrong with them.
+    assert found == ["a.PNG", "b.jpg", "broken.jpg", "d.heic", "itself.jpg", "c/1.jpeg", "c/2.webp", "z/1.jpg"]
 
 
 def test_paths_keep_their_order_and_a_named_file_needs_no_suffix(tmp_path):
@@ -55,6 +57,55 @@ def test_a_path_that_names_nothing_is_an_error(tmp_path, names, said):
         make(folder, *names)
     with pytest.raises(EdgennError, match=said):
         [*pictures([str(folder)])]
+
+
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("**/*.jpg", ["1.jpg", "a/2.jpg", "a/b/3.jpg", "a[1]/4.jpg"]),
+        ("a/**/*.jpg", ["a/2.jpg", "a/b/3.jpg"]),
+        ("a/**", ["a/2.jpg", "a/b/3.jpg", "a/notes.txt"]),  # all files
+        ("**/b/*.jpg", ["a/b/3.jpg"]),
+        ("**/3.jpg", ["a/b/3.jpg"]),
+        ("**/**/*.jpg", ["1.jpg", "a/2.jpg", "a/b/3.jpg", "a[1]/4.jpg"]),  # each once
+        ("./**/3.jpg", ["./a/b/3.jpg"]),
+        ("[a]/**/*.jpg", ["a/2.jpg", "a/b/3.jpg"]),
+        ("loop/**/3.jpg", ["loop/a/b/3.jpg"]),  # a link that is named is meant
+        ("*/[23].jpg", ["a/2.jpg"]),
+        ("**.jpg", ["1.jpg"]),  # no ** of its own: as *
+        ("1.jpg/**/*.jpg", None),
+    ],
+)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_glob_follows_no_link_to_a_folder(tmp_path, monkeypatch, glob, found, absolute):
+    make(tmp_path, "1.jpg", "a/2.jpg", "a/b/3.jpg", "a[1]/4.jpg", "a/notes.txt", ".hidden/5.jpg", "a/.6.jpg")
+    for place in ("loop", "a/loop", "a/b/loop", "a/b/other"):
+        (tmp_path / place).symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    start = f"{tmp_path}/" if absolute else ""
+    if found is None:
+        with pytest.raises(EdgennError, match="no picture"):
+            [*pictures([start + glob])]
+    else:
+        assert [*pictures([start + glob])] == [start + name for name in found]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_or_told_and_passed_over(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    scan = os.scandir
+
+    def scandir(path):  # as for a user who may not read it; root may all
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(listing.os, "scandir", scandir)
+    with pytest.raises(EdgennError, match=r"/b cannot be listed \(Permission denied\)"):
+        [*pictures([str(tmp_path)])]
+    told = []
+    found = [*listing.folder(str(tmp_path), lambda *failure: told.append(failure))]
+    assert [os.path.relpath(path, tmp_path) for path in found] == ["a/1.jpg", "c/3.jpg"]
+    assert [(path, str(error.strerror)) for path, error in told] == [(str(tmp_path / "b"), "Permission denied")]
 
 
 def test_a_glob_that_matches_nothing_is_an_error(tmp_path):
