@@ -148,7 +148,7 @@ class _Model:
         self.calls[index] = set()
         operators = tuple(self._operator(entry, tensors, self.calls[index]) for entry in table.tables(3))
         table.text(4)
-        soundness.check(self.data, tensors, operators, inputs)
+        soundness.check(self.data, tensors, operators, inputs, outputs)
         return tensors, operators, inputs, outputs
 
     def _tensor(self, table: Table, count: int) -> Tensor:

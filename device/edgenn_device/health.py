@@ -38,6 +38,8 @@ class Counts(Protocol):
     def dropped(self) -> int: ...
     @property
     def bad(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
 
 
 class Reports(Protocol):
@@ -120,7 +122,7 @@ class Health:
         Args:
           model: shown by its file's name and the SHA-256 of its flatbuffer (the one in its card).
           source, runtime, delegate: names for a person.
-          counts: whoever counts dropped and bad frames, the `Pipeline`.
+          counts: whoever counts dropped and bad frames and knows what is wrong with the pictures, the `Pipeline`.
           sinks: each is asked for its `state` at every snapshot; one with an "error" in it makes the device degraded.
         """
         described = None
@@ -175,8 +177,12 @@ class Health:
             if said.get("error"):
                 parts.setdefault(f"sink:{name}", ("degraded", str(said["error"])))
         age = now - latest[-1][0] if latest else None
-        if age is not None and age > QUIET and parts.get("source", ("ok", ""))[0] == "ok":
-            parts["source"] = "degraded", f"no frame for {age:.0f} s"
+        # What the source says of its connection and what its pictures are like are two things: neither ends the other.
+        wrong = counts.trouble if counts else ""
+        if not wrong and age is not None and age > QUIET:
+            wrong = f"no frame for {age:.0f} s"
+        if wrong and parts.get("source", ("ok", ""))[0] == "ok":
+            parts["source"] = "degraded", wrong
             document["source"]["state"] = "degraded"
         return {
             "state": _judge(parts, started=bool(latest)),
@@ -207,9 +213,16 @@ def _judge(parts: dict[str, tuple[State, str]], *, started: bool) -> str:
 
 
 def _fps(latest: tuple[tuple[float, float], ...], now: float) -> float:
-    """Up to now, not up to the last frame: a source that stops is seen to slow down."""
-    within = [moment for moment, _ in latest if now - moment <= _WINDOW]
-    return round(len(within) / (now - within[0]), 2) if within and now > within[0] else 0.0
+    """Up to now, not up to the last frame: a source that stops is seen to slow down.
+
+    The first frame begins the time and is not counted. Of a source with fewer than two frames in a window the last two
+    are taken, while it is not long overdue.
+    """
+    moments = [moment for moment, _ in latest]
+    within = [moment for moment in moments if now - moment <= _WINDOW]
+    if len(within) < 2 <= len(moments) and now - moments[-1] <= 2 * (moments[-1] - moments[-2]):
+        within = moments[-2:]
+    return round((len(within) - 1) / (now - within[0]), 2) if within and now > within[0] else 0.0
 
 
 def _percentiles(latest: tuple[tuple[float, float], ...]) -> dict[str, float | None]:

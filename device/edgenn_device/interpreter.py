@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from . import delegates, installed
+from . import delegates, installed, soundness
 from .errors import EdgennError
 from .model_file import ModelFile
 
@@ -29,8 +29,9 @@ _RUNTIMES: dict[Runtime, tuple[tuple[str, ...], str]] = {
     "tflite-runtime": (("tflite-runtime",), "tflite_runtime.interpreter"),
     "tensorflow": (("tensorflow", "tensorflow-cpu", "tensorflow-aarch64"), "tensorflow.lite.python.interpreter"),
 }
-# More threads than this do not make a classifier of this size faster on a board of four cores.
-_MOST_THREADS = 4
+# More threads than this do not make a classifier of this size faster on a board of four cores; more than the other,
+# which may be asked for, never get ready.
+_USUAL_THREADS, _MOST_THREADS = 4, 256
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,18 @@ class Interpreter:
         kernels: Kernels = "default",
         delegate: str = delegates.CPU,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise EdgennError(f"{threads} threads cannot run a model: --threads takes 1 or more")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise EdgennError(f"{threads} threads cannot run a model: --threads takes 1 to {_MOST_THREADS}")
         self.runtime, self.version = _choose(runtime)
-        self.threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self.threads = threads or min(_USUAL_THREADS, len(os.sched_getaffinity(0)))
         module = _import(self.runtime)
         options: dict[str, Any] = {"model_content": model.content, "num_threads": self.threads}
         # tflite-runtime 2.14 has no int8 XNNPACK kernels switched on: its kernels are the built-in ones either way.
         self.kernels = "builtin" if kernels == "builtin" or self.runtime == "tflite-runtime" else "xnnpack"
         if kernels == "builtin" and self.runtime != "tflite-runtime":
             options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if self.kernels == "xnnpack":
+            _check_gains(model)
         self.delegate = delegates.find(delegate, runtime=self.runtime, version=self.version)
         try:
             with _quiet_native_stderr():
@@ -179,6 +182,16 @@ def _spec(details: dict[str, Any]) -> TensorSpec:
     return TensorSpec(
         details["name"], tuple(map(int, details["shape"])), np.dtype(details["dtype"]), float(scale), int(zero_point)
     )
+
+
+def _check_gains(model: ModelFile) -> None:
+    """Refuse what would end the process, and not this one alone (see `soundness.LARGEST_GAIN`)."""
+    for operator in model.graph.operators:
+        if (gain := soundness.gain(operator, model.graph.tensors)) >= soundness.LARGEST_GAIN:
+            raise EdgennError(
+                f"{model.path} cannot run with XNNPACK's kernels: {operator.name} multiplies its sums by {gain:.3g}, "
+                f"and less than {soundness.LARGEST_GAIN:g} is possible; convert it again with --quantization equalized"
+            )
 
 
 def _refusal(error: Exception, description: str, model: ModelFile) -> str:

@@ -24,7 +24,7 @@ from unicodedata import category
 from . import flatbuffer, metadata
 from .card import Card, Colour, Dtype, InputSpec
 from .errors import EdgennError
-from .graph import Graph
+from .graph import Graph, Tensor
 
 LABELS = "labels.txt"
 CARD = "edgenn.json"
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = N
     data = _read(path, "model", _MAX_MODEL_BYTES)
     if data[4:8] != flatbuffer.IDENTIFIER:
         raise EdgennError(f"{path} {_what_it_is(data, path)}")
-    given = _read(Path(labels), "labels file", _MAX_ENTRY_BYTES) if labels is not None else None
+    given = _labels_file(labels) if labels is not None else None
     try:
         content, files = _split(data)
         graph = flatbuffer.parse(content)
@@ -96,6 +96,19 @@ def load(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = N
         return model
     except EdgennError as error:
         raise EdgennError(f"{path}: {error}") from None
+
+
+def read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:
+    """The labels of a text file, as `load` takes them: one a line (UTF-8), or "index label" lines.
+
+    Args:
+      path: the file.
+      classes: how many scores the model gives.
+
+    Raises:
+      EdgennError: it cannot be read, is no text, or has another number of labels.
+    """
+    return _labels(_labels_file(path), classes, str(path))
 
 
 def attach(flatbuffer_: bytes, card: Card) -> bytes:
@@ -286,9 +299,26 @@ def _picture(graph: Graph, said: metadata.Metadata) -> tuple[InputSpec, tuple[st
         assumed.append("The input is byte - 128.")
     else:
         assumed.append("The input takes the bytes of a picture as they are.")
+    if tensor.dtype != "float32" and said.mean and said.std and not _is_bytes(tensor, said.mean, said.std):
+        assumed.append(
+            "Its metadata normalises pixels to other values than bytes have in this input: results may be worse than "
+            "where it was made; convert it with an input of bytes."
+        )
     assumed.append(f"Pictures are stretched to {height}x{width}.")
     dtype = cast(Dtype, tensor.dtype)
     return InputSpec(height, width, channels, colour, "stretch", dtype, mean, std), tuple(assumed)
+
+
+def _is_bytes(tensor: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
+    """Whether (byte - mean) / std, quantized as the input is, is the byte itself, to a step.
+
+    0 and 1 are what files say whose input takes bytes: no normalisation.
+    """
+    if not tensor.scales or (set(mean), set(std)) == ({0.0}, {1.0}):
+        return True
+    first = tensor.zero_points[0] + (128 if tensor.dtype == "int8" else 0)
+    ends = ((byte, (byte - m) / s / tensor.scales[0] + first) for byte in (0, 255) for m in mean for s in std if s)
+    return all(abs(byte - step) <= 1.5 for byte, step in ends)
 
 
 def _common(values: tuple[float, ...], name: str) -> float:
@@ -316,6 +346,10 @@ def _only(indices: tuple[int, ...], what: str) -> int:
     if len(indices) != 1:
         raise EdgennError(f"it has {len(indices)} {what}s: only classifiers, one picture in and scores out, can be run")
     return indices[0]
+
+
+def _labels_file(path: str | os.PathLike[str]) -> bytes:
+    return _read(Path(path), "labels file", _MAX_ENTRY_BYTES)
 
 
 def _labels(text: bytes, classes: int, source: str) -> tuple[str, ...]:

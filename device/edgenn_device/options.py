@@ -14,9 +14,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from .addresses import hidden
 from .cameras.view import WHOLE, Box, View
 from .delegates import CPU
 from .errors import EdgennError
+from .home import expanded
 
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tensorflow")
 # Only this machine can reach it; with anything else the page asks for a token.
@@ -119,7 +121,7 @@ class Options:
                 except (EdgennError, ValueError, TypeError, ZeroDivisionError) as error:
                     # One of ours says how to mend it.
                     ours = isinstance(error, EdgennError)
-                    wrong = error if ours else f"{value!r} is not possible{_EXAMPLES.get(field, '')}"
+                    wrong = error if ours else f"{hidden(repr(value))} is not possible{_EXAMPLES.get(field, '')}"
                     raise EdgennError(f"{where}{key}: {wrong}") from None
         if "model" not in values:
             raise EdgennError(f"{where}no model: edgenn run MODEL, or model = in the --config file")
@@ -165,6 +167,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise ValueError
     return str(value)
+
+
+def _path(value: Any) -> str:
+    return expanded(_text(value))
 
 
 def _source(value: Any) -> str:
@@ -229,11 +235,11 @@ def _web(value: Any) -> tuple[str, int] | None:
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
-    "model": _text,
+    "model": _path,
     "source": _source,
     "sink": _several,
-    "labels": _text,
-    "delegate": _text,
+    "labels": _path,
+    "delegate": _path,
     "runtime": _text,
     "threads": _whole_number,
     "top": _whole_number,
@@ -246,8 +252,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "exposure": _exposure,
     "motion_gate": _switch,
     "web": _web,
-    "web_token_file": _text,
-    "keep_uncertain": _text,
+    "web_token_file": _path,
+    "keep_uncertain": _path,
     "name": _text,
 }
 _EXAMPLES = {

@@ -13,7 +13,7 @@ from .tables import Malformed, Table, index_of
 
 # Activations only (a weight's scale may be 0: a dead channel). XNNPACK ends the process over a scale that is 0 or
 # subnormal, the built-in kernels over some that are huge; real ones lie between 1e-9 (int32) and 1e3.
-_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-64, 2.0**64
+SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-64, 2.0**64
 
 
 def read_quantization(
@@ -37,7 +37,7 @@ def read_quantization(
         raise Malformed(f"tensor {name!r} of shape {tuple(shape)} has {len(scales)} scales along dimension {dimension}")
     if zero_points and not scales and dtype in ("int8", "uint8"):
         raise Malformed(f"tensor {name!r} has zero points and no scale")
-    if scales and not constant and not _SMALLEST_SCALE <= scales[0] <= _LARGEST_SCALE:
+    if scales and not constant and not SMALLEST_SCALE <= scales[0] <= _LARGEST_SCALE:
         raise Malformed(f"tensor {name!r} has the scale {scales[0]:g}")
     if min(scales, default=0.0) < 0:
         raise Malformed(f"tensor {name!r} has a negative scale")

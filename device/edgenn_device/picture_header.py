@@ -25,13 +25,17 @@ MAXIMUM_PIXELS = 2**27
 Alpha = Literal["none", "straight", "premultiplied"]
 
 
+class TooManyPixels(EdgennError):
+    """A picture of more than `MAXIMUM_PIXELS`."""
+
+
 @dataclass(frozen=True)
 class PictureHeader:
     """What is known of a picture before it is decoded.
 
     Attributes:
       format: "JPEG", "PNG", "WebP", "BMP" or "TIFF".
-      height, width: pixels as stored, before `orientation` is applied.
+      height, width: pixels as decoded, before `orientation` is applied.
       orientation: EXIF orientation 1..8 that is still to be applied to the decoded pixels (always 1 for TIFF, whose
         decoder applies it).
       alpha: what the fourth channel means, if the decoder delivers one. "none" is also said of a fourth byte that
@@ -48,7 +52,7 @@ class PictureHeader:
 
     @property
     def turned(self) -> bool:
-        """Whether the upright picture has its stored height as width."""
+        """Whether the upright picture has this height as its width."""
         return self.orientation >= 5
 
 
@@ -60,7 +64,7 @@ def read_header(data: bytes) -> PictureHeader:
         pad their frames.
 
     Raises:
-      EdgennError: empty, truncated, damaged, no picture, a kind of picture that is not read, or above
+      EdgennError: empty, truncated, damaged, no picture, or a kind of picture that is not read; `TooManyPixels` above
         `MAXIMUM_PIXELS`. The message does not name the file.
     """
     if not data:
@@ -73,7 +77,7 @@ def read_header(data: bytes) -> PictureHeader:
     if header.height < 1 or header.width < 1:
         raise _damaged(name)
     if header.height * header.width > MAXIMUM_PIXELS:
-        raise EdgennError(
+        raise TooManyPixels(
             f"{name} of {header.width}x{header.height} pixels: at most {MAXIMUM_PIXELS / 1e6:.0f} million are decoded, "
             "save it smaller"
         )
@@ -253,6 +257,8 @@ def _tiff(data: bytes) -> PictureHeader:
         alpha = "premultiplied"  # libtiff's RGBA reader premultiplies what is not yet
     else:
         raise _foreign(f"TIFF of {bits} bits a sample")
+    if tags.get(_ORIENTATION, (1,))[0] in (5, 6, 7, 8):
+        height, width = width, height
     return PictureHeader("TIFF", height, width, alpha=alpha)
 
 

@@ -1,4 +1,4 @@
-"""Are a camera's pictures any good? Tells when they cannot be read or show nothing, and when that is over.
+"""Are a camera's pictures any good? Says so when they cannot be read or show nothing, for as long as that is so.
 
 A picture shows nothing when it is of one colour all over: a lens cap, a sensor that is gone, a driver that fills its
 buffers with green. A network would give it some label all the same. It judges nothing finer: dark or blurred pictures
@@ -8,13 +8,10 @@ are the network's business.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .cameras.base import Condition
 
 if TYPE_CHECKING:
     from .card import InputSpec
@@ -32,43 +29,42 @@ _log = logging.getLogger(__name__)
 
 
 class PictureWatch:
-    """For one thread.
+    """For one thread; any may read `trouble`.
+
+    Whether there are pictures at all is the source's to tell: one that is lost and comes back changes nothing here.
 
     Args:
-      tell: called with how the source's pictures are, and why, when that changes; a line in the log says the same.
       name: of the source, for the log.
+
+    Attributes:
+      trouble: what is wrong with the pictures now; "" while they are good. The log has a line when it changes.
     """
 
-    def __init__(self, tell: Callable[[Condition, str], None], name: str = "the source") -> None:
-        self._tell = tell
+    def __init__(self, name: str = "the source") -> None:
+        self.trouble = ""
         self._name = name
         self._size: tuple[int, int] | None = None
         self._unreadable = 0
         self._blank_since: float | None = None
-        self._blank = False
 
     def unreadable(self, reason: str) -> None:
         """A frame could not be made into a tensor."""
         self._unreadable += 1
         if self._unreadable == _IN_A_ROW:
-            self._say("degraded", f"its pictures cannot be read ({reason})")
+            self._note(f"its pictures cannot be read ({reason})")
 
     def shows_nothing(self, tensor: NDArray[Any], spec: InputSpec, time: float) -> bool:
         """Look at a tensor, shape (1, height, width, channels), made of a picture of moment `time` in seconds."""
-        mended = self._unreadable >= _IN_A_ROW
         self._unreadable = 0
-        nothing = shows_nothing(tensor, spec)
-        if nothing and self._blank_since is None:
+        if not shows_nothing(tensor, spec):
+            self._blank_since = None
+            self._note("")
+            return False
+        if self._blank_since is None:
             self._blank_since = time
-        if not nothing:
-            mended = mended or self._blank
-            self._blank_since, self._blank = None, False
-        elif not self._blank and not self.briefly(time):
-            self._blank = True
-            self._say("degraded", "its pictures are of one colour all over: is the lens covered?")
-        if mended and not self._blank:
-            self._say("ok", "")
-        return nothing
+        if not self.briefly(time):
+            self._note("its pictures are of one colour all over: is the lens covered?")
+        return True
 
     def of_size(self, width: int, height: int) -> None:
         """Take note of the size of a picture in pixels. Another one is no fault, but may be why labels are others."""
@@ -80,9 +76,10 @@ class PictureWatch:
         """Whether pictures have shown nothing for so short a time that it may be a fault in passing."""
         return self._blank_since is not None and time - self._blank_since < BRIEF
 
-    def _say(self, condition: Condition, reason: str) -> None:
-        self._tell(condition, reason)
-        _log.warning("%s: %s", self._name, reason or "its pictures are good again")
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            _log.warning("%s: %s", self._name, trouble or "its pictures are good again")
 
 
 def shows_nothing(tensor: NDArray[Any], spec: InputSpec) -> bool:

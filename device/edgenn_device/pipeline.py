@@ -187,6 +187,11 @@ class Pipeline:
         """Frames that could not be decoded or showed nothing, and pictures that could not even be read."""
         return self._preparation.bad + self._feed.skipped
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the pictures that come now; "" while they are good."""
+        return self._preparation.trouble
+
     def summary(self) -> Summary:
         return Summary(self.frames, self.dropped, self.bad, max(0.0, self._ended - self._began), self.skipped)
 

@@ -90,7 +90,7 @@ class Preparation:
     """Of the frames of one feed.
 
     Args:
-      feed: whose frames they are; its source is told when its pictures are no good.
+      feed: whose frames they are.
       gate: spares the network frames on which nothing has changed; None spares it none.
       live: whether pictures that show nothing are a fault (a lens cap) and not somebody's wish.
 
@@ -106,10 +106,15 @@ class Preparation:
         self.spared = 0
         self._feed, self._live = feed, live
         self._sight = Sight(gate)
-        self._watch = PictureWatch(lambda condition, reason: feed.source.tell(condition, reason), feed.source.name)
+        self._watch = PictureWatch(feed.source.name)
         self._sized_at = -math.inf
         self._model: Loaded | None = None
         self._scene_waits = False
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the pictures that come now; "" while they are good."""
+        return self._watch.trouble
 
     def of(self, model: Loaded, frame: Frame, captured: float, waiting: Callable[[], bool]) -> Ready | None:
         """Make a frame ready; None when it is left out.

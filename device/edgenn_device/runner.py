@@ -299,9 +299,9 @@ class Run:
     def _open_sinks(self) -> tuple[Sink, ...]:
         if not self.options.sink:
             return ()
-        from .sinks import open_sink
+        from .sinks import open_sinks
 
-        return tuple(open_sink(spec, self._about, health=self.health.snapshot) for spec in self.options.sink)
+        return open_sinks(self.options.sink, self._about, health=self.health.snapshot)
 
     def _introduce(self) -> About:
         from .sinks.base import About

@@ -12,24 +12,42 @@ from collections.abc import Sequence
 
 from .graph import Operator, Tensor
 from .operators import OPTIONAL_INPUTS, POSITIONS, REQUIRED_INPUTS, REQUIRED_OPTIONS
+from .parameters import SMALLEST_SCALE
 from .tables import Malformed
 
 # The built-in kernels of ADD and SUB shift by 20 bits and abort when the output's scale cannot be reached so
 # (tensorflow/lite/kernels/add.cc, left_shift).
 _LARGEST_SCALE_RATIO = 2.0**19
+# XNNPACK multiplies the sums of a convolution by less (xnn_create_convolution2d_nhwc_qs8 and its kin, "requantization
+# scale"), and over more ai-edge-litert 2.3 raises an error or ends the process. Trained networks are some four powers
+# of ten below it.
+LARGEST_GAIN = 256.0
+# Their kernels want one type for what they read and give (TF_LITE_ENSURE_TYPES_EQ); XNNPACK finds out when it is built,
+# and the process ends.
+_ONE_TYPE = (
+    *("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "HARD_SWISH", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM"),
+    *("MUL", "PAD", "RELU", "RELU6", "RESHAPE", "SUB", "TANH"),
+)
+_SUMS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def check(data: bytes, tensors: Sequence[Tensor], operators: Sequence[Operator], inputs: Sequence[int]) -> None:
+def check(
+    data: bytes,
+    tensors: Sequence[Tensor],
+    operators: Sequence[Operator],
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+) -> None:
     """Verify one subgraph whose indices are in range.
 
     Args:
       data: the flatbuffer, for the values of constants.
-      tensors, operators, inputs: of the subgraph.
+      tensors, operators, inputs, outputs: of the subgraph.
 
     Raises:
       Malformed: a runtime could not run it.
     """
-    _check_order(tensors, operators, inputs)
+    _check_order(tensors, operators, inputs, outputs)
     for operator in operators:
         if operator.custom:
             continue
@@ -39,7 +57,19 @@ def check(data: bytes, tensors: Sequence[Tensor], operators: Sequence[Operator],
                 _check_position(data, operator, tensors, position, kind, of)
 
 
-def _check_order(tensors: Sequence[Tensor], operators: Sequence[Operator], inputs: Sequence[int]) -> None:
+def gain(operator: Operator, tensors: Sequence[Tensor]) -> float:
+    """By what a quantized convolution or Dense layer multiplies its sums at the most; 0 for another operator."""
+    if operator.custom or operator.name not in _SUMS:
+        return 0.0
+    given, weights, made = (tensors[index] for index in (*operator.inputs[:2], operator.outputs[0]))
+    if not (given.scales and weights.scales and made.scales):
+        return 0.0
+    return given.scales[0] * max(weights.scales) / made.scales[0]
+
+
+def _check_order(
+    tensors: Sequence[Tensor], operators: Sequence[Operator], inputs: Sequence[int], outputs: Sequence[int]
+) -> None:
     """Every operator must read what is there by then: operators run in the file's order."""
     ready = [tensor.constant or tensor.variable or tensor.bytes == 0 for tensor in tensors]
     written = [tensor.constant for tensor in tensors]
@@ -56,6 +86,9 @@ def _check_order(tensors: Sequence[Tensor], operators: Sequence[Operator], input
             if written[index]:
                 raise Malformed(f"tensor {tensors[index].name!r} is computed twice")
             ready[index] = written[index] = True
+    for index in outputs:
+        if not ready[index]:
+            raise Malformed(f"the output {tensors[index].name!r} is never computed")
 
 
 def _check_inputs(operator: Operator, tensors: Sequence[Tensor]) -> None:
@@ -71,9 +104,13 @@ def _check_inputs(operator: Operator, tensors: Sequence[Tensor]) -> None:
         raise Malformed(f"operator {name} lacks a bias")
     if name == "CONV_2D":
         _check_groups(tensors[inputs[0]].shape, tensors[inputs[1]].shape)
+    if name in _ONE_TYPE and operator.outputs and tensors[inputs[0]].dtype != tensors[operator.outputs[0]].dtype:
+        given, made = tensors[inputs[0]].dtype, tensors[operator.outputs[0]].dtype
+        raise Malformed(f"operator {name} reads {given} and gives {made}")
     if name in ("ADD", "SUB") and operator.outputs:
         scales = [tensors[index].scales[:1] for index in (*inputs[:2], operator.outputs[0])]
-        if all(scales) and max(scales)[0] > _LARGEST_SCALE_RATIO * scales[2][0]:
+        # A constant's scale may be 0 elsewhere (a dead channel); here the kernels divide by it.
+        if all(scales) and (min(scales)[0] < SMALLEST_SCALE or max(scales)[0] > _LARGEST_SCALE_RATIO * scales[2][0]):
             raise Malformed(f"operator {name} has the scales {', '.join(f'{scale[0]:g}' for scale in scales)}")
 
 

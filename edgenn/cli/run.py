@@ -123,7 +123,7 @@ def command(config: str | None, as_json: bool, profile: bool, timeline: Path | N
                 write_atomically(timeline, watched.to_json())
                 click.echo(f"written: {timeline} (open it in ui.perfetto.dev)", err=True)
     if run.pipeline.bad and not run.pipeline.frames:
-        raise EdgennError(f"{options.source}: none of its {run.pipeline.bad} pictures can be read")
+        raise EdgennError(f"{run.pipeline.source.name}: none of its {run.pipeline.bad} pictures can be read")
     # Whoever stops a service has to live with a broker that is away.
     if not run.stopped and (unwritten := run.unwritten()):
         raise AnswerIsNo(f"not all was written to {' and '.join(unwritten)}: mend that and run it again")

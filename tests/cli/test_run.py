@@ -12,6 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edgenn.cli.run import command
+from edgenn_device import runner
+from edgenn_device.cameras.stills import StillsSource
+from edgenn_device.errors import EdgennError
+
 EDGENN = [sys.executable, "-c", "from edgenn.cli import main; main()"]
 
 
@@ -124,6 +129,16 @@ def test_a_folder_of_nothing_but_bad_pictures_is_a_wrong_request(model, tmp_path
     assert done.returncode == 2
     assert "none of its 1 pictures can be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_camera_of_nothing_but_bad_pictures_is_named_without_its_password(model, tmp_path, monkeypatch):
+    (tmp_path / "rubbish.jpg").write_bytes(b"not a picture")
+    source = StillsSource(tmp_path)
+    source.name = "http://camera/film"
+    monkeypatch.setattr(runner, "open_source", lambda *_, **__: source)
+    with pytest.raises(EdgennError, match="none of its 1 pictures") as raised:
+        command.main([str(model), "--source", "http://anna:secret@camera/film"], standalone_mode=False)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_reader_that_has_seen_enough_ends_it_cleanly(model):

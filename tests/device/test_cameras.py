@@ -64,6 +64,14 @@ def here(tmp_path, monkeypatch):
         ("/dev/video2", V4L2Source, "/dev/video2"),  # a device
         ("/dev/v4l/by-id/usb-cam", V4L2Source, "/dev/v4l/by-id/usb-cam"),  # a device by its lasting name
         ("rtsp://anna:secret@camera/1", RtspSource, "rtsp://camera/1"),  # a stream; the password is not shown
+        ("rtsp://anna:p@ss%23word@camera/1", RtspSource, "rtsp://camera/1"),  # with signs that mean something
+        (
+            "rtsp://camera/user=anna&password=secret&channel=1",
+            RtspSource,
+            "rtsp://camera/user=anna&password=…&channel=1",
+        ),
+        ("http://camera/v?usr=anna&loginpas=se/cr@t&r=5", MjpegSource, "http://camera/v?usr=anna&loginpas=…&r=5"),
+        ("http://camera/large@2x", MjpegSource, "http://camera/large@2x"),  # an @ that ends no login
         ("RTSPS://camera/1", RtspSource, "rtsps://camera/1"),  # case does not matter
         ("http://camera:8080/?action=stream", MjpegSource, "http://camera:8080/?action=stream"),  # MJPEG
         ("https://anna:secret@camera/a.mjpg", MjpegSource, "https://camera/a.mjpg"),  # MJPEG over TLS
@@ -82,10 +90,40 @@ def test_a_word_names_a_source(here, spec, kind, name):
     assert source.name == name
 
 
-@pytest.mark.parametrize("spec", ["", "nowhere.mp4", "nowhere", "ftp://camera/1", "pikamera", "-1", "http//camera"])
+@pytest.mark.parametrize(
+    "spec",
+    ["", "nowhere.mp4", "nowhere", "~nobody here/x", "~\0/x", "ftp://camera/1", "pikamera", "-1", "http//camera"],
+)
 def test_anything_else_is_refused_with_what_is_accepted(here, spec):
     with pytest.raises(EdgennError, match=r"picamera, 0 or /dev/video0, rtsp://"):
         open_source(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("http://anna:se#cret@camera/1", "# as %23"),  # the host would be anna, its port se
+        ("rtsp://anna:se#cret@camera/1", "# as %23"),  # the same of the others
+        ("rtsp://anna:se/cret@camera/1", "/ as %2F"),
+        ("http://anna:se?cret@camera/1", r"\? as %3F"),
+        ("https://anna:se[cret@camera/1", r"\[ as %5B"),
+        ("http://anna:se]cret@camera/1", r"\] as %5D"),
+        ("http://anna:99/secret@camera/1", "/ as %2F"),  # a port that could be
+        ("http://anna:secret@1/secret@camera/1", "/ as %2F"),  # and a whole login
+        ("http://se/cret:secret@camera/1", "/ as %2F"),  # in the name
+        ("rtsp://anna:se\uff0fcret@camera/1", "this is no rtsp:// address"),  # what the standard library repeats
+        ("http://anna:secret/1", "this is no http:// address"),  # the host was forgotten
+        ("http//anna:secret@camera/1", "there is no source '…@camera/1'"),  # the colon was
+        ("anna:se?cret@camera/1", "there is no picture …@camera/1"),  # the scheme was; a glob
+        ("anna:secret@rtsp://camera/1", "…@rtsp:// is no source"),  # in the wrong place
+    ],
+)
+def test_a_password_that_cannot_be_read_is_not_shown(here, spec, said):
+    with pytest.raises(EdgennError, match=said) as raised, open_source(spec):
+        pass
+    text = str(raised.value)
+    assert not any(part in text for part in ("secret", "cret@", "se#", "99")), text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize(
@@ -207,6 +245,71 @@ def test_a_frame_knows_its_moment_in_the_film_however_fast_it_is_read(tmp_path, 
     path = write_video(tmp_path / "clip.mp4", VALUES, fps=50.0, codec="mp4v")
     moments = np.array([frame.moment for frame in everything(open_source(str(path), fast=fast))])
     assert moments - moments[0] == pytest.approx(np.arange(len(VALUES)) / 50, abs=1e-3)
+
+
+class Film:
+    """A cv2.VideoCapture of a file of which some frames ("0") cannot be read; it says it has 100 a second."""
+
+    def __init__(self, frames: str, count: float, pace: float) -> None:
+        self.frames, self.count, self.pace = iter(frames), count, pace
+        self.read = self.grabs = 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def grab(self) -> bool:
+        self.grabs += 1
+        taken = next(self.frames, "0") == "1"
+        self.read += taken
+        return taken
+
+    def retrieve(self):
+        return True, picture(1)
+
+    def get(self, prop: int) -> float:
+        stamp = 1000 * self.pace * self.grabs
+        answers = {cv2.CAP_PROP_POS_FRAMES: self.read, cv2.CAP_PROP_FRAME_COUNT: self.count, cv2.CAP_PROP_FPS: 100}
+        return float({**answers, cv2.CAP_PROP_POS_MSEC: stamp}[prop])
+
+    def release(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("frames", "count", "pace", "given", "skipped", "said"),
+    [
+        ("1" * 10, 10, 0.01, 10, 0, None),  # whole
+        ("1" * 4 + "0" + "1" * 15, 20, 0.01, 19, 1, None),  # one damaged in the middle
+        ("0" * 2 + "1" * 18, 20, 0.01, 18, 2, None),  # at its beginning
+        ("1" * 19, 20, 0.01, 19, 0, None),  # and at its end
+        ("1" * 6, 20, 0.01, 6, 0, "ends after 0.1 of 0.2 s"),  # cut short
+        ("1" * 6, 20, 0.04, 6, 0, None),  # its frames are estimated: it lasts as long as it says
+        ("1" * 5 + "0" + "1" * 5, 0, 0.01, 5, 0, None),  # it does not say how many it has
+        ("1" * 5 + "0" + "1" * 5, -1, 0.01, 5, 0, None),
+        ("1" * 6 + "0" * 5000 + "1", 1e18, 0.01, 6, 0, "ends after 0.1 of"),  # more than any: it is given up
+    ],
+)
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_damaged_video_is_read_to_its_end(
+    tmp_path, monkeypatch, caplog, fast, frames, count, pace, given, skipped, said
+):
+    (tmp_path / "film.mp4").touch()
+    monkeypatch.setattr(capture.cv2, "VideoCapture", lambda *_: Film(frames, count, pace))
+    source = VideoFileSource(tmp_path / "film.mp4", fast=fast)
+    assert [frame.index for frame in everything(source)] == list(range(given))
+    assert source.skipped == skipped
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+def test_a_real_video_with_a_damaged_frame_is_read_to_its_end(tmp_path, caplog):
+    path = write_video(tmp_path / "clip.mp4", VALUES * 10, codec="mp4v")
+    content = path.read_bytes()
+    # In the middle of the frames, a few of which are of a few bytes each.
+    middle = content.index(b"mdat") + (content.index(b"moov") - content.index(b"mdat")) // 2
+    path.write_bytes(content[:middle] + bytes(40) + content[middle + 40 :])
+    frames = everything(open_source(str(path), fast=True))
+    assert len(frames) > len(VALUES) * 8
+    assert caplog.messages == []
 
 
 def test_a_reader_that_waits_for_the_next_frame_is_woken_by_close(tmp_path):

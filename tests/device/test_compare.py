@@ -175,6 +175,23 @@ def test_paired_shift_as_in_the_book() -> None:
     assert high == pytest.approx(-0.010, abs=0.005)
 
 
+@pytest.mark.parametrize("n", range(8, 41))
+def test_paired_shift_covers_what_it_says(n: int) -> None:
+    """By the exact distribution of the signed-rank statistic: of averages that are all different, 1 to n(n+1)/2."""
+    ways = [1]  # how many of the 2^n choices of signs give each sum of ranks
+    for rank in range(1, n + 1):
+        ways = [
+            (ways[total] if total < len(ways) else 0) + (ways[total - rank] if total >= rank else 0)
+            for total in range(len(ways) + rank)
+        ]
+    differences = [2.0**place for place in range(n)]
+    averages = sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
+    _, low, high = interval.paired_shift(differences)
+    below = averages.index(low)  # so many averages lie below; as many as there are sums that the test rules out
+    assert averages.index(high) == len(averages) - 1 - below
+    assert 0.95 <= 1 - 2 * sum(ways[: below + 1]) / 2**n < 0.965
+
+
 @given(st.lists(st.floats(-10, 10), min_size=8, max_size=700), st.floats(-5, 5))
 def test_a_shift_of_all_differences_shifts_the_answer(differences: list[float], by: float) -> None:
     estimate, low, high = interval.paired_shift(differences)

@@ -12,15 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import flatbuffers
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgenn.conversion import targets
+from edgenn_device import soundness
 from edgenn_device.errors import EdgennError
 from edgenn_device.flatbuffer import parse
-from edgenn_device.graph import Graph
+from edgenn_device.graph import Graph, Operator, Tensor
+from edgenn_device.interpreter import Interpreter
+from edgenn_device.model_file import load
 from edgenn_device.operators import OPERATORS, OPTIONS, OPTIONS_2, OPTIONS_OF, POSITIONS, REQUIRED_INPUTS, TYPES
+from edgenn_device.tables import Malformed
 
 FOLDER = Path(__file__).parents[1] / "data_files"
 CORAL = Path(__file__).parents[3] / "shared" / "models" / "coral"
@@ -196,6 +202,38 @@ def _sparse(model: schema.ModelT) -> None:
     sparsity.traversalOrder, sparsity.dimMetadata = [0, 1, 2, 99], [schema.DimensionMetadataT() for _ in range(4)]
 
 
+def _given(model: schema.ModelT, kind: str) -> schema.TensorT:
+    return _tensor(model, _operator(model, kind).outputs[0])
+
+
+def _steep(model: schema.ModelT) -> None:
+    for kind in ("CONV_2D", "FULLY_CONNECTED"):
+        weights = _tensor(model, _operator(model, kind).inputs[1]).quantization
+        weights.scale = [1e6, *weights.scale[1:]]
+
+
+def test_sums_that_xnnpack_cannot_scale_are_a_line_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(forge(_steep))
+    model = load(tmp_path / "m.tflite")
+    with pytest.raises(EdgennError, match=r"XNNPACK's kernels: CONV_2D multiplies its sums by .*e\+.*equalized"):
+        Interpreter(model)
+    assert "multiplies its sums by" in targets.check(model, "pi").reasons[0]
+    scores = Interpreter(model, kernels="builtin").invoke(np.zeros((1, *model.input.shape), model.input.dtype))
+    assert scores.shape[-1] == model.classes
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.0, 1e-40, 1e10])
+def test_an_addition_s_scales_are_all_looked_at(scale: float) -> None:
+    """Of constants too, of which elsewhere one may be 0: the kernels divide by it."""
+    tensors = [
+        Tensor("a", (1, 2), "int8", (0.1,), (0,), False, 2),
+        Tensor("b", (1, 2), "int8", (scale,), (0,), True, 2),
+        Tensor("sum", (1, 2), "int8", (0.1,), (0,), False, 2),
+    ]
+    with pytest.raises(Malformed, match="operator ADD has the scales"):
+        soundness.check(b"", tensors, [Operator("ADD", 2, False, (0, 1), (2,), (0,))], [0], [2])
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
@@ -210,10 +248,12 @@ def _sparse(model: schema.ModelT) -> None:
         (lambda m: _set(m.subgraphs[0].operators[0], inputs=[-1]), "lacks inputs"),  # -1 only where it is optional
         (lambda m: _set(m.subgraphs[0].operators[0], outputs=list(m.subgraphs[0].inputs)), "computed twice"),
         (lambda m: _set(_operator(m, "CONV_2D"), outputs=[_operator(m, "CONV_2D").inputs[1]]), "into the constant"),
+        (lambda m: _set(m.subgraphs[0], operators=[]), "is never computed"),
         (_out_of_order, "before it is computed"),  # operators run in the file's order
         (lambda m: _set(m.operatorCodes[0], builtinCode=5000), "5000 is newer"),
         (lambda m: _set(m.operatorCodes[0], builtinCode=32, deprecatedBuiltinCode=32), "has no name"),  # custom
         (lambda m: _set(_operator(m, "CONV_2D"), builtinOptions=None, builtinOptionsType=0), "lacks its options"),
+        (lambda m: _set(_given(m, "MEAN"), type=schema.TensorType.INT16), "reads int8 and gives int16"),
         (_zero_stride, "step 0"),  # a division by zero
         (_huge_dilation, "step 65536"),  # becomes 0 in 16 bits, and a division by zero
         (lambda m: _set(_tensor(m, _operator(m, "CONV_2D").inputs[0]), shape=[1, 32, 32, 42]), "for 42 channels"),

@@ -105,6 +105,34 @@ def test_a_part_is_asked_for_by_name() -> None:
         health.set("source", "well")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("every", "ago", "fps"),
+    [
+        (10.0, 0.001, 0.1),  # a frame just now
+        (10.0, 9.9, 0.05),  # the next one is due
+        (10.0, 25.0, 0.0),  # and does not come
+        (2.0, 0.001, 0.5),  # two or three in a window
+        (1.0, 0.001, 1.0),
+        (1.0, 0.9, 0.82),  # five in 4.9 s
+        (0.1, 0.001, 10.0),
+    ],
+)
+def test_frames_a_second_of_slow_sources(clock: SimpleNamespace, every: float, ago: float, fps: float) -> None:
+    health = Health("porch")
+    for _ in range(100):
+        clock.now += every
+        health.frame(result())
+    clock.now += ago
+    assert health.snapshot()["fps"] == pytest.approx(fps, rel=0.03)
+
+
+def test_one_frame_has_no_rate(clock: SimpleNamespace) -> None:
+    health = Health("porch")
+    health.frame(result())
+    clock.now += 0.001
+    assert health.snapshot()["fps"] == 0
+
+
 def test_figures_of_the_frames(clock: SimpleNamespace) -> None:
     health = Health("porch")
     for number in range(100):
@@ -133,6 +161,32 @@ def test_silence_is_worth_a_word_when_nobody_explains_it(clock: SimpleNamespace)
     assert health.snapshot()["reasons"] == ["source: 0 is gone"]
 
 
+@pytest.mark.parametrize(
+    ("said", "quiet", "state", "reason"),
+    [
+        # Its pictures are bad, whatever it says of its connection.
+        (("ok", ""), 0, "degraded", "is the lens covered?"),
+        # One that gives nothing to classify has its reason in that.
+        (("ok", ""), room.QUIET + 1, "degraded", "is the lens covered?"),
+        # It gives none at all: that is worse.
+        (("failed", "0 is gone"), 0, "failed", "0 is gone"),
+        # What it says of itself goes before.
+        (("degraded", "5 fps only"), 0, "degraded", "5 fps only"),
+    ],
+)
+def test_bad_pictures_and_a_lost_camera_do_not_hide_each_other(
+    clock: SimpleNamespace, said: tuple[Any, str], quiet: float, state: str, reason: str
+) -> None:
+    health = Health("porch")
+    health.describe(counts=SimpleNamespace(dropped=0, bad=0, trouble="is the lens covered?"))
+    health.frame(result())
+    clock.now += quiet
+    health.set("source", *said)
+    document = health.snapshot()
+    assert (document["source"]["state"], document["parts"]["source"]) == (state, state)
+    assert document["reasons"] == [f"source: {reason}"]
+
+
 def test_what_the_sinks_say() -> None:
     health = Health("porch")
     health.describe(sinks=[Sink(error=None, queued=0)])
@@ -152,7 +206,9 @@ def test_what_runs(tmp_path: Path) -> None:
     (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text("51234\n")
     health = Health("porch", "1.2", root=tmp_path)
     model = load(GARMENTS)
-    health.describe(model=model, source="camera 0", runtime="litert", counts=SimpleNamespace(dropped=3, bad=1))
+    health.describe(
+        model=model, source="camera 0", runtime="litert", counts=SimpleNamespace(dropped=3, bad=1, trouble="")
+    )
     health.describe(delegate="Edge TPU usb")
     document = health.snapshot()
     assert model.card is not None

@@ -173,7 +173,11 @@ def test_no_runtime_at_all_says_what_to_install(model, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"runtime": "onnx"}, "choose one of auto, litert"), ({"threads": 0}, "--threads takes 1 or more")],
+    [
+        ({"runtime": "onnx"}, "choose one of auto, litert"),
+        ({"threads": 0}, "--threads takes 1 to 256"),
+        ({"threads": 30000}, "--threads takes 1 to 256"),  # from run.toml or Python
+    ],
 )
 def test_impossible_options_are_said(model, options, said):
     with pytest.raises(EdgennError, match=said):

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from http_camera import Camera
 
 from edgenn_device.errors import EdgennError
 from edgenn_device.profiler import markdown, page, report, table
@@ -70,6 +71,15 @@ def test_a_source_of_one_picture_is_measured_too(model: Path, tiny: Path) -> Non
     measured = profile(model, runs=5, seconds=0.1, source=str(picture))
     assert measured.stages.frames == 1
     assert measured.stages.durations["invoke"].count == 1
+
+
+def test_a_camera_is_named_without_its_password(model: Path) -> None:
+    camera = Camera()
+    try:
+        measured = profile(model, runs=5, seconds=0.1, source=camera.url.replace("://", "://anna:secret@"))
+    finally:
+        camera.off()
+    assert measured.stages.source == camera.url
 
 
 @pytest.mark.parametrize(

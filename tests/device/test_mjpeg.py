@@ -1,11 +1,14 @@
 """HTTP MJPEG against a real server in a thread: each connection is answered by a script of the test."""
 
 import base64
+import hashlib
 import io
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -89,10 +92,20 @@ def status(code: int) -> Script:
     return lambda handler: handler.send_error(code)
 
 
-def login(challenge: str) -> Script:
+def login(*challenges: str) -> Script:
     def script(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(401)
-        handler.send_header("WWW-Authenticate", challenge)
+        for challenge in challenges:
+            handler.send_header("WWW-Authenticate", challenge)
+        handler.end_headers()
+
+    return script
+
+
+def moved(to: str, code: int = 302) -> Script:
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Location", to)
         handler.end_headers()
 
     return script
@@ -148,6 +161,15 @@ PICTURES = [jpeg(value) for value in (40, 90, 140)]
         ([part(each) for each in PICTURES], 'multipart/x-mixed-replace;boundary="frame"'),  # quoted
         ([part(each) for each in PICTURES], "multipart/x-mixed-replace; boundary=--frame"),  # dashes counted in
         ([part(each, delimiter=b"----frame") for each in PICTURES], "multipart/x-mixed-replace; boundary=--frame"),
+        ([part(each, delimiter=b"frame") for each in PICTURES], MULTIPART),  # dashes left out
+        (
+            [part(each, delimiter=b"frame", length=False) for each in PICTURES],
+            "multipart/x-mixed-replace; boundary=--frame",
+        ),
+        (
+            [part(each, delimiter=b"--a.film", length=False) for each in PICTURES],
+            "multipart/x-mixed-replace; boundary=a.film",
+        ),
         ([part(each).replace(b"Content-Length", b"content-length") for each in PICTURES], MULTIPART),  # lower case
         ([part(b"") + part(each) for each in PICTURES], MULTIPART),  # empty parts
     ],
@@ -219,6 +241,15 @@ def test_a_header_of_a_part_without_end_is_a_drop(camera):
         (status(401), "NAME:PASSWORD@", 1),  # a camera with a password
         (login("Negotiate"), "asks for a login that edgenn does not know .*: choose basic", 1),
         (login("Bearer realm=x"), "asks for a login that edgenn does not know .*: choose basic", 1),
+        (login("Digest realm=x"), "does not know .'digest'.: choose basic", 1),  # one that cannot be answered
+        (
+            login('Digest realm=x, nonce=y, algorithm=MD5-sess, Digest realm=x, nonce=y, qop="auth-int"'),
+            "MD5-sess, di",
+            1,
+        ),
+        (moved("/stream.mjpg"), "answers 302 .* infinite loop", 5),  # round and round
+        (moved("rtsp://anna:se#cret@camera"), "answers 302 [^@]*…@camera' is not allowed", 1),  # a password of its own
+        (moved("http://anna:secret@127.0.0.1/"), "is not an address that can be opened", 1),
         (status(503), "503", 3),  # a camera that is starting up is asked again
         (answer(PICTURES[0], kind="image/jpeg"), "single picture", 1),  # a snapshot address
         (answer(b"<html>", kind="text/html"), "text/html", 1),  # the camera's own page
@@ -234,6 +265,7 @@ def test_a_source_that_does_not_open_is_one_line(camera, script, said, attempts)
     with pytest.raises(EdgennError, match=said) as raised:
         source.open()
     assert "\n" not in str(raised.value)
+    assert "cret@" not in str(raised.value)
     assert camera.connections == attempts
 
 
@@ -252,24 +284,114 @@ def test_an_address_that_is_none_is_one_line(url):
         open_source(url).open()
 
 
-def test_name_and_password_are_sent_and_never_shown(camera):
-    def guarded(handler: BaseHTTPRequestHandler) -> None:
-        expected = "Basic " + base64.b64encode(b"anna:p@ss").decode()
-        if handler.headers.get("Authorization") != expected:
-            handler.send_response(401)
-            handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-        else:
-            answer(part(PICTURES[0]), hold=True)(handler)
+NAME, PASSWORD = "anna é", 'p@ss:w"o%rd ü'
 
-    camera.scripts = [guarded]
-    with MjpegSource(camera.url.replace("http://", "http://anna:p%40ss@")) as source:
+
+def guarded(*offers: str, takes: str, then: Script | None = None) -> Script:
+    """Says `offers` until a right answer to the `takes`th kind of them comes: "Basic", "MD5" or "SHA-256"."""
+
+    def answered(said: str) -> bool:
+        scheme, _, rest = said.partition(" ")
+        if takes == "Basic":
+            return said == "Basic " + base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
+        given = {key: value.strip('"') for key, value in re.findall(r'(\w+)=("[^"]*"|[^, ]*)', rest)}
+        hash = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}[takes]
+
+        def hashed(text: str) -> str:
+            return hash(text.encode()).hexdigest()
+
+        middle = [given[key] for key in ("nc", "cnonce", "qop") if key in given]
+        account = hashed(f"{NAME}:a, camera:{PASSWORD}")
+        proof = hashed(":".join([account, "n1", *middle, hashed("GET:/stream.mjpg")]))
+        return scheme == "Digest" and given["response"] == proof and given["uri"] == "/stream.mjpg"
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        right = answered(handler.headers.get("Authorization", ""))
+        (then or answer(part(PICTURES[0]), hold=True) if right else login(*offers))(handler)
+
+    return script
+
+
+def with_account(url: str, name: str = NAME, password: str = PASSWORD) -> str:
+    return url.replace("://", f"://{quote(name, safe='')}:{quote(password, safe='')}@", 1)
+
+
+BASIC = 'Basic realm="a, camera"'
+MD5 = 'Digest realm="a, camera", nonce="n1", qop="auth", algorithm=MD5, opaque="o"'
+SHA = MD5.replace("MD5", "SHA-256")
+
+
+@pytest.mark.parametrize(
+    ("offers", "takes"),
+    [
+        ([BASIC], "Basic"),
+        (["BASIC"], "Basic"),  # without a realm, shouting
+        ([MD5], "MD5"),
+        (['Digest realm="a, camera", nonce="n1"'], "MD5"),  # as before RFC 2617
+        ([MD5.replace("=MD5", '="md5"').replace('"auth"', '"auth-int, auth"')], "MD5"),  # quoted; several qualities
+        (['Digest realm = "a, camera" nonce=n1,, qop=auth'], "MD5"),  # written otherwise
+        ([SHA], "SHA-256"),
+        ([SHA, MD5], "MD5"),  # which cameras have known longest
+        ([SHA, BASIC], "SHA-256"),
+        ([SHA.replace("SHA-256", "SHA-512-256"), MD5], "MD5"),
+        ([SHA.replace("SHA-256", "SHA-512-256"), BASIC], "Basic"),
+        ([BASIC, MD5], "MD5"),  # digest, which does not show the password to whoever listens
+        (["Negotiate", BASIC], "Basic"),
+        (["Negotiate YII=, Bearer realm=x", MD5], "MD5"),
+        ([f"Negotiate, {BASIC}, {MD5}"], "MD5"),  # all in one line
+        ([f"{MD5}, NTLM, {BASIC}"], "MD5"),
+    ],
+)
+def test_of_several_logins_one_that_is_known_is_taken(camera, offers, takes):
+    camera.scripts = [guarded(*offers, takes=takes)]
+    with MjpegSource(with_account(camera.url)) as source:
         assert source.read().image == PICTURES[0]
         assert source.name == camera.url
-    with pytest.raises(EdgennError) as raised:
-        MjpegSource(camera.url.replace("http://", "http://anna:wrong@")).open()
-    assert "wrong" not in str(raised.value)
+    assert camera.connections == 2  # nothing is sent before it is asked for, and then it is right
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        guarded(BASIC, takes="Basic"),
+        guarded(MD5, takes="MD5"),
+        status(401),  # one that does not say which login it takes
+        status(403),  # a name that may not look
+    ],
+)
+def test_a_wrong_password_is_not_called_a_missing_one(camera, script):
+    camera.scripts = [script]
+    with pytest.raises(EdgennError, match=r"refuses this name and password \(40[13] ") as raised:
+        MjpegSource(with_account(camera.url, password="hunter2")).open()
+    assert "hunter2" not in str(raised.value)
+    assert camera.connections <= 2  # cameras lock out who tries too often
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        [moved("/stream.mjpg"), guarded(BASIC, takes="Basic")],  # before the login
+        [guarded(BASIC, takes="Basic", then=moved("/stream.mjpg"))] * 2 + [guarded(MD5, takes="MD5")],  # and after it
+    ],
+)
+def test_a_login_holds_wherever_its_camera_redirects_on_itself(camera, scripts):
+    camera.scripts = scripts
+    with MjpegSource(with_account(camera.url.replace("stream.mjpg", "first"))) as source:
+        assert source.read().image == PICTURES[0]
+
+
+def test_another_host_never_gets_the_login(camera):
+    asked: list[str | None] = []
+
+    def listening(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers.get("Authorization"))
+        login(BASIC)(handler)
+
+    elsewhere = camera.url.replace("127.0.0.1", "localhost")
+    camera.scripts = [moved(elsewhere), listening]
+    with pytest.raises(EdgennError, match=f"sends us on to {elsewhere}, which asks for a name and a password"):
+        MjpegSource(with_account(camera.url)).open()
+    assert asked == [None]
 
 
 def test_a_reader_blocked_in_silence_is_woken_by_close(camera, monkeypatch):
@@ -337,6 +459,24 @@ def test_the_end_marker_of_a_thumbnail_does_not_end_the_picture():
     assert Parts(stream, "frame").next()[0] == picture
 
 
+def test_the_name_of_the_boundary_in_a_picture_does_not_end_it():
+    comment = b"\nframe by frame, a\nframe\n in the frame"
+    # Not even alone in its line, where the length is known.
+    pictures = [
+        PICTURES[0][:2] + b"\xff\xfe" + (len(each) + 2).to_bytes(2, "big") + each + PICTURES[0][2:]
+        for each in (comment, comment[:20])
+    ]
+    data = part(pictures[0]) + part(pictures[1], length=False)
+    stream = Parts(io.BufferedReader(io.BytesIO(data)), "frame")
+    assert [stream.next()[0] for _ in pictures] == pictures
+
+
+def test_another_boundary_than_the_announced_is_said():
+    data = part(PICTURES[0], delimiter=b"--other") * 100
+    with pytest.raises(Lost, match=r"no whole picture in 0 s: its parts are not separated by the boundary that it ann"):
+        Parts(InPieces(data, [50]), "frame", patience=0.0).next()
+
+
 class InPieces(io.RawIOBase):
     """A stream that gives its bytes in pieces of the sizes asked for by the test."""
 
@@ -353,10 +493,14 @@ class InPieces(io.RawIOBase):
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.booleans(), st.binary(max_size=30)), min_size=1, max_size=5),
     st.lists(st.integers(1, 700), min_size=1, max_size=8),
+    st.sampled_from([b"--frame", b"----frame", b"\nframe"]),
 )
-def test_however_a_stream_is_cut_the_same_pictures_come_out(parts, sizes):
+def test_however_a_stream_is_cut_the_same_pictures_come_out(parts, sizes, delimiter):
     # Noise is what may stand between parts: not the delimiter itself.
-    data = b"".join(noise.replace(b"-", b"+") + part(jpeg(value), length=length) for value, length, noise in parts)
+    data = b"".join(
+        noise.replace(b"-", b"+") + part(jpeg(value), length=length, delimiter=delimiter)
+        for value, length, noise in parts
+    )
     stream = Parts(InPieces(data, sizes), "frame")
     assert [stream.next()[0] for _ in parts] == [jpeg(value) for value, _, _ in parts]
     with pytest.raises(Lost, match="ended"):
@@ -375,3 +519,13 @@ def test_whatever_comes_it_ends(data, sizes):
     stream = Parts(InPieces(b"--frame\r\n" + data, sizes), "frame")
     with pytest.raises(Lost):
         list(iter(stream.next, None))
+
+
+def test_a_machine_that_starts_no_thread_loses_the_camera_for_now(monkeypatch):
+    def none(thread):
+        raise RuntimeError("can't start new thread")
+
+    source = MjpegSource("http://127.0.0.1:1/film")
+    monkeypatch.setattr(threading.Thread, "start", none)
+    with pytest.raises(Lost, match=r"127\.0\.0\.1:1/film: can't start new thread"):
+        source.connect()

@@ -272,6 +272,23 @@ def test_a_normalisation_by_channel_is_refused(tmp_path: Path, monkeypatch: pyte
         load(stored(tmp_path / "other.tflite", content))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "told"),
+    [
+        (127.5, 127.5, False),  # what its scale and zero point undo
+        (0.0, 1.0, False),  # how bytes are said
+        (118.0, 60.0, True),  # other values than bytes have
+    ],
+)
+def test_metadata_that_means_other_values_than_bytes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float, std: float, told: bool
+) -> None:
+    monkeypatch.setattr(metadata, "parse", lambda data: metadata.Metadata(mean=(mean,), std=(std,)))
+    content = described(Card("other", NAMES, InputSpec(32, 32)), "tiny_int8")
+    assumed = load(stored(tmp_path / "other.tflite", content)).assumed
+    assert any("to other values than bytes have" in sentence for sentence in assumed) == told
+
+
 def test_damaged_metadata_is_refused(tmp_path: Path) -> None:
     at = WITH_METADATA.index(metadata.IDENTIFIER)
     content = WITH_METADATA[: at - 4] + b"\xff\xff\xff\x7f" + WITH_METADATA[at:]

@@ -52,6 +52,15 @@ def test_a_file_says_it_all(tmp_path):
     assert options.view.turned
 
 
+def test_a_path_begins_at_home_where_no_shell_has_seen_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    keys = ("model", "labels", "delegate", "web_token_file", "keep_uncertain")
+    options = Options.of({"source": "0", **dict.fromkeys(keys, "~/x")})
+    assert [getattr(options, key) for key in keys] == ["/home/anna/x"] * len(keys)
+    # Nobody's home is no traceback.
+    assert Options.of({**LEAST, "model": "~nobody here/m"}).model == "~nobody here/m"
+
+
 def test_the_command_line_holds_against_the_file(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('model = "m.tflite"\nsource = "picamera"\nkeep-uncertain = "a"\ntop = 5\n')
@@ -90,6 +99,7 @@ def test_where_the_page_is(value, expected):
         ({"model": ""}, "model"),  # empty
         ({"source": None}, "--source"),  # missing
         ({"sink": [7]}, "sink"),
+        ({"source": ["http://anna:secret@camera"]}, "source: …@camera'] is not possible"),  # a list; no password
         ({"threads": 0}, "threads 0"),
         ({"threads": True}, "threads"),  # true is no number
         ({"top": "3"}, "top"),
@@ -117,6 +127,7 @@ def test_what_is_wrong_is_one_line_that_names_its_key(given, said):
         Options.of({**LEAST, **given}, "run.toml")
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("run.toml: ")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,17 @@ BLACK = np.zeros((1, 32, 32, 3), np.uint8)
 @pytest.fixture
 def watch(caplog: pytest.LogCaptureFixture) -> PictureWatch:
     caplog.set_level("WARNING")
-    return PictureWatch(lambda condition, reason: None, "camera 0")
+    return PictureWatch("camera 0")
 
 
 def test_rubbish_and_its_end_stand_in_the_log_each_time(watch: PictureWatch, caplog: pytest.LogCaptureFixture) -> None:
+    bad, good = "its pictures cannot be read (not a picture)", "its pictures are good again"
     for _ in range(2):
         for _ in range(20):
             watch.unreadable("not a picture")
+        assert watch.trouble == bad
         watch.shows_nothing(SCENE, SPEC, 1.0)
-    bad, good = "its pictures cannot be read (not a picture)", "its pictures are good again"
+        assert watch.trouble == ""
     assert [record.getMessage() for record in caplog.records] == [f"camera 0: {bad}", f"camera 0: {good}"] * 2
 
 
@@ -37,6 +39,17 @@ def test_a_covered_lens_stands_in_the_log_once(watch: PictureWatch, caplog: pyte
         "camera 0: its pictures are of one colour all over: is the lens covered?",
         "camera 0: its pictures are good again",
     ]
+
+
+def test_what_is_covered_when_it_can_be_read_again_is_not_good_in_between(watch: PictureWatch) -> None:
+    for _ in range(5):
+        watch.unreadable("not a picture")
+    for time, trouble in (
+        (1.0, "cannot be read"),  # black, as it may be in passing
+        (1.0 + BRIEF, "one colour"),
+    ):
+        watch.shows_nothing(BLACK, SPEC, time)
+        assert trouble in watch.trouble
 
 
 def test_another_size_stands_in_the_log_and_is_no_fault(watch: PictureWatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -142,6 +142,8 @@ def test_exif_orientation_is_applied(picture, kind, options, value):
     assert image.shape == reference.shape == ((60, 40, 3) if value >= 5 else (40, 60, 3))
     assert image.flags.c_contiguous
     assert np.abs(image.astype(int) - reference).max() <= 3
+    header = read_header(data)
+    assert (header.height, header.width) == (image.shape[1::-1] if header.turned else image.shape[:2])
 
 
 @pytest.mark.parametrize("value", range(1, 9))
@@ -149,6 +151,8 @@ def test_exif_orientation_of_16_bit_tiff_is_applied(value):
     wide = Image.fromarray(smooth(40, 60, 1)[..., 0].astype(np.uint16) * 257)
     narrow = encoded(Image.fromarray(smooth(40, 60, 1)[..., 0]), "TIFF", exif=orientation(value))
     assert np.array_equal(decode(encoded(wide, "TIFF", exif=orientation(value))), by_pillow(narrow))
+    header = read_header(encoded(wide, "TIFF", exif=orientation(value)))
+    assert (header.height, header.width) == by_pillow(narrow).shape[:2]
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ sys.stdin.read()
 """
 
 
-def test_a_video_that_sigkill_left_half_written_is_removed_at_the_next_start(tmp_path):
+def test_a_video_that_sigkill_left_half_written_is_removed_at_the_next_start_and_not_before(tmp_path):
     folder = tmp_path / "videos"
     here = Path(__file__).parent
     process = subprocess.Popen(
@@ -262,6 +262,10 @@ def test_a_video_that_sigkill_left_half_written_is_removed_at_the_next_start(tmp
         stdout=subprocess.PIPE,
     )
     assert process.stdout.readline() == b"recording\n"
+    # Another run that starts meanwhile takes nothing away.
+    with Recording(folder, ABOUT):
+        pass
+    assert len(list(folder.iterdir())) == 1
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(list(folder.iterdir())) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -49,3 +51,15 @@ def test_the_link_is_on_the_disk_before_anything_builds_upon_it(
     releases._point(None)
     assert happened == [("sync", "edgenn", 0)]
     assert releases.current is None
+
+
+def test_a_disk_that_is_full_leaves_what_was_there_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_synced(tmp_path / "mark", "old")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
+    with pytest.raises(OSError, match="No space left"):
+        write_synced(tmp_path / "mark", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["mark"]
+    assert (tmp_path / "mark").read_text() == "old"

@@ -10,10 +10,12 @@ from sink_samples import ABOUT, result, until
 
 from edgenn_device import extras, sinks
 from edgenn_device.errors import EdgennError
-from edgenn_device.sinks import Queued, Sink, open_sink
+from edgenn_device.health import Health
+from edgenn_device.sinks import Queued, Sink, open_sink, open_sinks
 from edgenn_device.sinks.csv_file import CsvFile
 from edgenn_device.sinks.jsonl import JsonLinesFile
 from edgenn_device.sinks.prometheus import Prometheus
+from edgenn_device.sinks.recording import Recording
 from edgenn_device.sinks.secret import secret
 from edgenn_device.sinks.sqlite import SqliteEvents
 from edgenn_device.sinks.webhook import Webhook
@@ -29,16 +31,39 @@ from edgenn_device.sinks.webhook import Webhook
         ("sqlite:events.db?days=7.5", SqliteEvents, "sqlite:events.db"),
         ("https://user:pass@example.org/hook/SECRET?key=SECRET", Webhook, "webhook:example.org"),
         ("http://127.0.0.1:8080/", Webhook, "webhook:127.0.0.1:8080"),
+        ("video:videos", Recording, "video:videos"),
+        # No shell expands what stands behind a colon.
+        ("jsonl:~/x", JsonLinesFile, "jsonl:/home/anna/x"),
+        ("csv:~/x", CsvFile, "csv:/home/anna/x"),
+        ("sqlite:~/x?days=3", SqliteEvents, "sqlite:/home/anna/x"),
+        ("video:~/x", Recording, "video:/home/anna/x"),
+        ("video:~nobody here/x", Recording, "video:~nobody here/x"),
     ],
 )
 def test_a_spec_gives_its_sink_behind_a_queue(spec, kind, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/anna")
     sink = open_sink(spec, ABOUT)
     assert type(sink) is Queued
     assert type(sink.sink) is kind
     assert sink.name == name
     # Nothing is opened yet.
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sinks_of_one_name_are_told_apart_everywhere():
+    specs = ("http://127.0.0.1/a", "http://127.0.0.1/b", "video:a", "video:b", "http://127.0.0.1/c", "csv:x", "csv:x")
+    opened = open_sinks(specs, ABOUT)
+    names = [sink.name for sink in opened]
+    host = "webhook:127.0.0.1"
+    assert names == [host, f"{host} 2", "video:a", "video:b", f"{host} 3", "csv:x", "csv:x 2"]
+    # As they log.
+    assert [sink.sink.name for sink in opened] == names
+    opened[0].sink._error = "HTTP 404 Not Found"
+    health = Health("porch")
+    health.describe(sinks=opened)
+    assert health.snapshot()["reasons"] == [f"sink:{host}: HTTP 404 Not Found"]
+    assert list(health.snapshot()["sinks"]) == names
 
 
 def test_options_reach_the_sink():
@@ -67,6 +92,8 @@ def test_prometheus_only_counts_and_stands_behind_no_queue():
         ("prometheus:", "names no port"),
         ("prometheus:9100:", "names no port"),
         ("prometheus:99999", "names no port"),
+        ("http//anna:hunter2@host", "'…@host' is no sink: use"),  # what may be a password is not repeated
+        ("https://anna:12/34@host/", "write # as %23, / as %2F"),  # else "12" would be a port, which is shown
         ("http:///path", "a webhook is http://HOST"),
         ("http://host:port/", "a webhook is http://HOST"),
         ("http://host:99999/", "a webhook is http://HOST"),
@@ -182,6 +209,9 @@ def test_a_secret_comes_from_the_environment_or_a_file(tmp_path, monkeypatch):
     assert secret("EDGENN_TEST_SECRET") is None
     (tmp_path / "secret").write_text("from the file\n")
     monkeypatch.setenv("EDGENN_TEST_SECRET_FILE", str(tmp_path / "secret"))
+    assert secret("EDGENN_TEST_SECRET") == "from the file"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDGENN_TEST_SECRET_FILE", "~/secret")
     assert secret("EDGENN_TEST_SECRET") == "from the file"
     monkeypatch.setenv("EDGENN_TEST_SECRET", " from the environment ")
     assert secret("EDGENN_TEST_SECRET") == "from the environment"

@@ -70,7 +70,7 @@ def test_latency_is_a_cumulative_histogram():
 
 def test_health_is_told_where_it_is_known():
     class Counts:
-        dropped, bad = 7, 3
+        dropped, bad, trouble = 7, 3, ""
 
     health = Health("porch")
     health.describe(counts=Counts())

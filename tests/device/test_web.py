@@ -28,7 +28,8 @@ from edgenn_device.events import Event, thumbnail
 from edgenn_device.health import Health
 from edgenn_device.likeness import as_jpeg
 from edgenn_device.pipeline import Result
-from edgenn_device.sinks.base import About
+from edgenn_device.sinks.base import About, Sink
+from edgenn_device.sinks.queued import Queued
 from edgenn_device.token import stored_token
 from edgenn_device.uncertain import UNLABELLED, Keeper
 from edgenn_device.web import Live, board, connection, pages
@@ -394,6 +395,8 @@ def test_a_device_has_its_own_name_where_others_can_reach_it() -> None:
         ({"origin": "http://{host}"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),  # no address
+        ({"origin": "{host}"}, 403),  # no scheme
         ({"origin": "http://127.0.0.1:9"}, 403),  # another server on this machine
         ({"sec_fetch_site": "cross-site"}, 403),
         ({"sec_fetch_site": "same-site"}, 403),
@@ -408,6 +411,23 @@ def test_other_sites_cannot_label(keeper: Keeper, headers: dict[str, str | None]
         answer = web.ask(f"/unlabelled/{name}", "POST", '{"label": "shirt"}', content_type="text/plain", **given)
         assert answer.status == status
         assert keeper.count == (2 if status == 200 else 3)
+
+
+def test_a_defect_is_logged_once_however_often_it_is_asked_for(
+    web: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("what is wrong")
+
+    monkeypatch.setattr(Door, "check_origin", broken)
+    for _ in range(3):
+        for path in ("/health", "/nothing", "/neither"):
+            assert web.ask(path).json == {"error": "a defect in edgenn: KeyError"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "a defect in edgenn, at /health",
+        "a defect in edgenn, at no page",
+    ]
+    assert all(record.exc_info for record in caplog.records)
 
 
 def test_other_sites_may_link_but_not_embed(shared: Running) -> None:
@@ -662,6 +682,45 @@ def test_a_browser_shows_picture_label_and_events_and_a_label_is_only_text(brows
         browser.until("document.querySelector('#reasons').innerText === 'delegate: the Edge TPU is gone'")
         assert browser.run("document.querySelector('#health').className") == "pill degraded"
         assert browser.log == []  # no errors, and nothing that the Content-Security-Policy had to stop
+
+
+class Spooling(Sink):
+    def __init__(self, name: str, **said: Any) -> None:
+        self.name, self.said = name, said
+
+    def write(self, result: Result) -> None:
+        raise NotImplementedError  # its thread is never begun: what comes waits
+
+    def state(self) -> dict[str, Any]:
+        return self.said
+
+
+@needs_browser
+def test_a_browser_says_how_each_sink_is_doing(browser: chromium.Chromium) -> None:
+    well = Queued(Spooling("csv"))
+    late = Queued(Spooling("jsonl"), results=3)
+    spooled = Queued(Spooling("mqtt", spooled=2000, spool_dropped=7))
+    wrong = Queued(Spooling("webhook", spooled=5, error="the server is away"))
+    for index in range(5):
+        late.write(result(index))
+    late.event(event(1))
+    spooled.event(event(2))
+    with running() as web:
+        web.health.describe(sinks=(well, late, spooled, wrong, Spooling("prometheus"), web.live))
+        browser.open(web.live.url)
+        rows = "[...document.querySelectorAll('#facts dt')].map(it => [it.innerText, it.nextSibling.innerText])"
+        facts = f"Object.fromEntries({rows})"
+        browser.until(f"{facts}.csv")
+        said = browser.run(facts)
+        assert {name: said[name] for name in ("csv", "jsonl", "mqtt", "webhook", "prometheus")} == {
+            "csv": "ok",
+            "jsonl": "4 waiting, 2 dropped",  # results and events together
+            "mqtt": "2001 waiting, 7 dropped",  # what is on the disk too
+            "webhook": "the server is away",
+            "prometheus": "ok",  # has no queue
+        }
+        assert "web" not in said
+        assert browser.run("document.querySelectorAll('#facts .wrong').length") == 1
 
 
 @needs_browser

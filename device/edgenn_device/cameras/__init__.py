@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..addresses import check, hidden
 from ..card import InputSpec
 from ..errors import EdgennError
+from ..home import expanded
 from .base import Frame, Image, Source
 from .view import View
 
@@ -99,30 +101,29 @@ def _elsewhere(spec: str, fast: bool) -> Source:
     """A stream, a file, or what an installed package adds."""
     scheme, separator, _ = spec.partition("://")
     scheme = scheme.lower()
-    try:
-        if separator and scheme in ("http", "https"):
-            from .mjpeg import MjpegSource
+    if separator and scheme in ("http", "https"):
+        check(spec)
+        from .mjpeg import MjpegSource
 
-            return MjpegSource(spec)
-        if separator and scheme in ("rtsp", "rtsps"):
-            from .rtsp import RtspSource
+        return MjpegSource(spec)
+    if separator and scheme in ("rtsp", "rtsps"):
+        check(spec)
+        from .rtsp import RtspSource
 
-            return RtspSource(spec)
-    except ValueError as error:
-        raise EdgennError(f"{spec} is not an address: {error}") from None
+        return RtspSource(spec)
     found = None if separator else _file(spec, fast)
     if found is None:
         found = _third_party(spec, scheme)
     if found is not None:
         return found
-    what = f"{scheme}:// is no source" if separator else f"there is no source {spec!r}"
+    what = f"{hidden(scheme)}:// is no source" if separator else f"there is no source {hidden(spec)!r}"
     raise EdgennError(f"{what}: use {ACCEPTED}")
 
 
 def _file(spec: str, fast: bool) -> Source | None:
     from .stills import PICTURES, StillsSource
 
-    path = Path(spec).expanduser()
+    path = Path(expanded(spec))
     if spec and path.is_file() and path.suffix.lower() not in PICTURES:
         from .video_file import VideoFileSource
 
@@ -141,7 +142,9 @@ def _third_party(spec: str, scheme: str) -> Source | None:
         except EdgennError:
             raise
         except Exception as error:
-            raise EdgennError(f"the source {scheme} of {entry.value} fails: {type(error).__name__}: {error}") from None
+            # Its words may hold the spec, or the part of it that it stumbled over.
+            reason = type(error).__name__ if "@" in spec else f"{type(error).__name__}: {error}"
+            raise EdgennError(f"the source {scheme} of {entry.value} fails: {reason}") from None
         if not isinstance(source, Source):
             raise EdgennError(f"the source {scheme} of {entry.value} gives a {type(source).__name__} and no Source")
         return source

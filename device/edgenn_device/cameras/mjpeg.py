@@ -18,12 +18,12 @@ import urllib.request
 from collections.abc import Callable
 from email.message import Message
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
+from ..addresses import hidden, shown, without_account
 from ..errors import EdgennError
 from .base import Image
+from .login import Login
 from .reconnecting import SILENCE, Lost, ReconnectingSource
-from .rtsp import without_password
 
 # Bytes. A 12-megapixel JPEG of best quality has about 10 MB; more than this is not a picture.
 MAX_PICTURE = 32 << 20
@@ -38,13 +38,14 @@ class MjpegSource(ReconnectingSource):
     """JPEG frames of an HTTP stream.
 
     Args:
-      url: http(s)://[NAME:PASSWORD@]HOST[:PORT]/PATH; basic and digest authentication. No proxy is used: a camera is on
-        the local network.
+      url: http(s)://[NAME:PASSWORD@]HOST[:PORT]/PATH; see `login`. No proxy is used: a camera is on the local
+        network.
     """
 
     def __init__(self, url: str) -> None:
-        super().__init__(without_password(url))
-        self._url = url
+        super().__init__(shown(url))
+        self._url = without_account(url)
+        self._login = Login(url)
         self._socket: socket.socket | None = None
         self._response: Any = None
         self._parts: Parts | None = None
@@ -53,12 +54,15 @@ class MjpegSource(ReconnectingSource):
         # A server that drips its header byte by byte never runs into the socket's timeout.
         watch = threading.Timer(SILENCE, self._hang_up)
         watch.daemon = True
-        watch.start()
         try:
-            response = _opener(self._url, self._remember).open(self.name, timeout=_OPEN_TIMEOUT)
+            watch.start()
+        except RuntimeError as error:  # no memory for a thread, or as many of them as there may be: it is tried again
+            raise Lost(f"{self.name}: {error}") from None
+        try:
+            response = _opener(self._login, self._remember).open(self._url, timeout=_OPEN_TIMEOUT)
         except urllib.error.HTTPError as error:
             error.close()
-            raise _refused(self.name, error.code, error.reason) from None
+            raise _refused(self.name, error, self._login) from None
         except ssl.SSLError as error:
             raise EdgennError(f"{self.name}: {error.reason or error}; use http:// if the camera offers it") from None
         except urllib.error.URLError as error:
@@ -67,16 +71,10 @@ class MjpegSource(ReconnectingSource):
             raise Lost(
                 f"{self.name} does not answer ({_reason(error.reason)}): is the camera on, the address right?"
             ) from None
+        except (ValueError, http.client.InvalidURL):
+            raise EdgennError(f"{self.name} is not an address that can be opened: http://HOST[:PORT]/PATH") from None
         except (OSError, http.client.HTTPException) as error:
             raise Lost(f"{self.name} does not answer as a web server does ({_reason(error)})") from None
-        except ValueError as error:
-            # urllib's words for a login that it does not know: negotiate, bearer, digest by SHA-256.
-            if "following scheme" in str(error) or "digest auth" in str(error):
-                raise EdgennError(
-                    f"{self.name} asks for a login that edgenn does not know ({error}): choose basic, or digest by "
-                    "MD5, in the camera's settings"
-                ) from None
-            raise EdgennError(f"{self.name} is not an address that can be opened: http://HOST[:PORT]/PATH") from None
         finally:
             watch.cancel()
             watch.join()
@@ -129,12 +127,18 @@ class Parts:
 
     Args:
       stream: the body of the response.
-      boundary: as the Content-Type gives it. Some cameras count the leading dashes in, some do not: either is found.
+      boundary: as the Content-Type gives it. Some cameras count the leading dashes in, some do not, and some leave them
+        out between the pictures too, where it is alone in its line: each is found.
     """
 
     def __init__(self, stream: Chunks, boundary: str, *, max_picture: int = MAX_PICTURE, patience: float = SILENCE):
         self._stream = stream
-        self._delimiter = b"--" + boundary.strip("-").encode("latin-1")
+        name = boundary.strip("-").encode("latin-1")
+        # Begins with what it looks for: so it is searched for as fast as it can be.
+        self._delimiter = re.compile(rb"%b(?:(?<=--%b)|(?<=\n%b)(?=\r?\n))" % ((re.escape(name),) * 3))
+        # Bytes of a delimiter before it is known for one: all but the last line feed.
+        self._longest = len(b"\n" + name + b"\r")
+        self._separated = False
         self._max = max_picture
         self._patience = patience
         self._deadline = 0.0
@@ -159,11 +163,14 @@ class Parts:
 
     def _skip_to_part(self) -> None:
         """Drop everything up to and including the next delimiter."""
-        while (found := self._data.find(self._delimiter)) < 0:
+        # At the beginning and behind a picture it need not be told that a line begins.
+        self._data[:0] = b"\n"
+        while not (found := self._delimiter.search(self._data)):
             # The delimiter may have come in part.
-            del self._data[: max(0, len(self._data) - len(self._delimiter) + 1)]
-            self._more()
-        del self._data[: found + len(self._delimiter)]
+            del self._data[: -self._longest]
+            self._more("" if self._separated else ": its parts are not separated by the boundary that it announced")
+        del self._data[: found.end()]
+        self._separated = True
 
     def _headers(self) -> bytes:
         """The header lines of a part, from the rest of the delimiter's line to the empty line that ends them."""
@@ -189,13 +196,13 @@ class Parts:
         scan = 0
         while True:
             scan = scan or _scan_of_jpeg(self._data)
-            found = self._data.find(self._delimiter, max(0, searched - len(self._delimiter)))
+            found = self._delimiter.search(self._data, max(0, searched - self._longest))
             # A marker after the delimiter is another picture's: this one was cut off.
-            last = found if found >= 0 else len(self._data)
+            last = found.start() if found else len(self._data)
             if scan and (end := self._data.find(b"\xff\xd9", max(scan, searched - 1), last) + 2) > 1:
                 return self._take(end, end)
-            if found >= 0:
-                return self._take(found, found).rstrip(b"\r\n-")
+            if found:
+                return self._take(last, last).rstrip(b"\r\n-")
             searched = len(self._data)
             if searched > self._max:
                 raise Lost(f"a picture has no end within {self._max} bytes")
@@ -207,9 +214,9 @@ class Parts:
         del self._data[:drop]
         return taken
 
-    def _more(self) -> None:
+    def _more(self, why: str = "") -> None:
         if time.monotonic() > self._deadline:
-            raise Lost(f"no whole picture in {self._patience:g} s")
+            raise Lost(f"no whole picture in {self._patience:g} s{why}")
         chunk = self._stream.read1(_CHUNK)
         if not chunk:
             raise Lost("the camera ended the stream")
@@ -242,7 +249,7 @@ def _boundary(name: str, headers: Message) -> str:
     return boundary.strip('" ')
 
 
-def _opener(url: str, remember: Callable[[socket.socket], None]) -> urllib.request.OpenerDirector:
+def _opener(login: Login, remember: Callable[[socket.socket], None]) -> urllib.request.OpenerDirector:
     """Opens http and https, and tells of each socket as it is connected: through it a blocked reader can be woken."""
 
     class Plain(http.client.HTTPConnection):
@@ -263,26 +270,26 @@ def _opener(url: str, remember: Callable[[socket.socket], None]) -> urllib.reque
         def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
             return self.do_open(Secure, request, context=ssl.create_default_context())
 
-    parts = urlsplit(url)
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if parts.username:
-        passwords.add_password(None, without_password(url), unquote(parts.username), unquote(parts.password or ""))
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        OpenPlain,
-        OpenSecure,
-        urllib.request.HTTPBasicAuthHandler(passwords),
-        urllib.request.HTTPDigestAuthHandler(passwords),
-    )
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), OpenPlain, OpenSecure, login)
 
 
-def _refused(name: str, code: int, reason: str) -> EdgennError:
-    if code in (401, 403):
-        address = name.replace("://", "://NAME:PASSWORD@", 1)
-        return EdgennError(f"{name} asks for a name and a password ({code} {reason}): --source {address}")
+def _refused(name: str, error: urllib.error.HTTPError, login: Login) -> EdgennError:
+    # A camera that redirects may say where to.
+    answer = f"{error.code} {hidden(' '.join(str(error.reason).split()))}"
+    if error.code in (401, 403):
+        here = login.is_for(error.url)
+        if here and login.account is not None:
+            return EdgennError(
+                f"{name} refuses this name and password ({answer}): they are those of the camera's own page; "
+                "a % in them is written %25"
+            )
+        asking = name if here else shown(error.url)
+        address = asking.replace("://", "://NAME:PASSWORD@", 1)
+        who = name if here else f"{name} sends us on to {asking}, which"
+        return EdgennError(f"{who} asks for a name and a password ({answer}): --source {address}")
     # 5xx: a camera that is just starting up.
-    kind = Lost if code >= 500 else EdgennError
-    return kind(f"{name} answers {code} {reason}: use the camera's MJPEG address")
+    kind = Lost if error.code >= 500 else EdgennError
+    return kind(f"{name} answers {answer}: use the camera's MJPEG address")
 
 
 def _reason(error: BaseException | str) -> str:

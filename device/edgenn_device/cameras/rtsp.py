@@ -6,10 +6,10 @@ Hands over decoded frames: a video codec's frames build on each other, and none 
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit
 
 import cv2
 
+from ..addresses import shown
 from .base import Image
 from .capture import Capture
 from .reconnecting import Lost, ReconnectingSource
@@ -28,7 +28,7 @@ class RtspSource(ReconnectingSource):
     """
 
     def __init__(self, url: str) -> None:
-        super().__init__(without_password(url))
+        super().__init__(shown(url))
         self._url = url
         self._capture: Capture | None = None
 
@@ -52,9 +52,3 @@ class RtspSource(ReconnectingSource):
     def disconnect(self) -> None:
         if self._capture is not None:
             self._capture.close()
-
-
-def without_password(url: str) -> str:
-    """`url` as it may be shown: without name and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

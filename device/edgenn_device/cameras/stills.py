@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..addresses import hidden
 from ..errors import EdgennError
+from ..home import expanded
 from .base import Frame, Source
 
 # What a folder is searched for; a glob says for itself what it wants.
@@ -39,7 +41,7 @@ class StillsSource(Source):
 
     def __init__(self, spec: str | os.PathLike[str]) -> None:
         self.name = str(spec)
-        self._root = Path(spec).expanduser()
+        self._root = Path(expanded(spec))
         self._paths: list[Path] = []
         self._rest: Iterator[Path] = iter(())
         self._index = 0
@@ -49,7 +51,7 @@ class StillsSource(Source):
         if not self._paths:
             if self._root.is_dir():
                 raise EdgennError(f"the folder {self.name} holds no picture ({', '.join(sorted(PICTURES))})")
-            raise EdgennError(f"there is no picture {self.name}: check the path")
+            raise EdgennError(f"there is no picture {hidden(self.name)}: check the path")
         self._rest = iter(self._paths)
 
     def read(self) -> Frame | None:

@@ -29,7 +29,7 @@ def cold_start(
     Returns:
       (seconds by stage, memory), or None when the process failed; whoever asks then meets the reason in its own
       process. Stages: python (until the first line runs), imports (NumPy, OpenCV, the runtime), load (read and verify
-      the file), create (interpreter and its buffers), first (the first inference). Memory, resident bytes: python
+      the file), create (interpreter and its buffers), first (the first picture). Memory, resident bytes: python
       (before the imports), imports (after them), ready (after the first inference), peak.
     """
     # The package may have been found through sys.path alone.
@@ -53,7 +53,7 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     resident: dict[str, int | None] = {"python": memory.resident()["resident"]}
     import numpy as np
 
-    from .. import interpreter, model_file
+    from .. import interpreter, model_file, preprocess
 
     runtime, _ = interpreter._choose(request["runtime"])
     interpreter._import(runtime)
@@ -63,7 +63,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     marks.append(time.monotonic())
     ready = interpreter.Interpreter(model, runtime=runtime, threads=request["threads"])
     marks.append(time.monotonic())
-    ready.invoke(np.zeros((1, *model.input.shape), model.input.dtype))
+    picture = np.zeros((model.input.height, model.input.width, 3), np.uint8)
+    ready.invoke(preprocess.to_tensor(picture, model.input))
     marks.append(time.monotonic())
     now = memory.resident()
     resident.update(ready=now["resident"], peak=now["resident_peak"])

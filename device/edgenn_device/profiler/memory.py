@@ -46,9 +46,9 @@ def arena(graph: Graph) -> Arena:
 
     Tensors are placed from the largest to the smallest, each into the smallest gap between those that live at the same
     time, aligned to 64 bytes (tensorflow/lite/arena_planner.cc and simple_memory_arena.cc; Y. Pisarchyk and J. Lee,
-    "Efficient Memory Management for Deep Neural Net Inference", 2020, "greedy by size"). Inputs live to the end, as
-    do outputs and variables. A kernel's scratch buffers (im2col) come on top; newer runtimes save some by letting
-    RESHAPE and the like write into their input.
+    "Efficient Memory Management for Deep Neural Net Inference", 2020, "greedy by size"). Inputs and
+    outputs live to the end; variables have an arena of their own and are not counted. A kernel's scratch buffers
+    (im2col) come on top; newer runtimes save some by letting RESHAPE and the like write into their input.
     """
     spans = _lifetimes(graph)
     end = len(graph.operators)

@@ -109,12 +109,12 @@ def stages_of(classifier: Classifier, source: str, seconds: float, timeline: Tim
             if time.monotonic() > deadline:
                 break
     if first is None:
-        raise EdgennError(f"{source} gave no picture to measure: try --source synthetic")
+        raise EdgennError(f"{opened.name} gave no picture to measure: try --source synthetic")
     if not stopwatch.age.count:
         stopwatch.write(first)
     summary = pipeline.summary()
     return Stages(
-        source,
+        opened.name,
         stopwatch.durations,
         stopwatch.age,
         summary.frames,

@@ -6,11 +6,14 @@ Nothing is opened here, and what a sink needs is loaded only for that sink.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from ..addresses import hidden
 from ..errors import EdgennError
+from ..home import expanded
 from .base import About, Sink
 from .jsonl import JsonLines
 from .terminal import Terminal
@@ -18,7 +21,7 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from .queued import Queued
 
-__all__ = ["About", "JsonLines", "Queued", "Sink", "Terminal", "open_sink"]
+__all__ = ["About", "JsonLines", "Queued", "Sink", "Terminal", "open_sink", "open_sinks"]
 
 ACCEPTED = (
     "jsonl:PATH, csv:PATH, sqlite:PATH[?days=31], mqtt://[USER@]HOST[:PORT][/PREFIX], mqtts://…, "
@@ -52,7 +55,7 @@ def open_sink(spec: str, about: About, *, health: Callable[[], dict[str, Any]] |
     scheme, separator, rest = spec.partition(":")
     scheme = scheme.lower()
     if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise EdgennError(f"{spec[:100]!r} is no sink: use {ACCEPTED}")
+        raise EdgennError(f"{hidden(spec)[:100]!r} is no sink: use {ACCEPTED}")
     if scheme == "prometheus":
         from .prometheus import Prometheus
 
@@ -62,6 +65,29 @@ def open_sink(spec: str, about: About, *, health: Callable[[], dict[str, Any]] |
 
     sink = _sink(scheme, rest, spec, about, health)
     return sink if isinstance(sink, Queued) else Queued(sink)
+
+
+def open_sinks(
+    specs: Iterable[str], about: About, *, health: Callable[[], dict[str, Any]] | None = None
+) -> tuple[Sink, ...]:
+    """As `open_sink` each; where several would have one name (two webhooks at one host), the later ones get a number.
+
+    Health, metrics and log go by the name: what is wrong with one must not be hidden by another.
+    """
+    sinks: dict[str, Sink] = {}
+    for spec in specs:
+        sink = open_sink(spec, about, health=health)
+        name, number = sink.name, 1
+        while name in sinks:
+            number += 1
+            name = f"{sink.name} {number}"
+        if number > 1:
+            # What stands behind the queue logs, too. Somebody else's may not let itself be renamed.
+            with suppress(AttributeError):
+                getattr(sink, "sink", sink).name = name
+            sink.name = name
+        sinks[name] = sink
+    return tuple(sinks.values())
 
 
 def _sink(scheme: str, rest: str, spec: str, about: About, health: Callable[[], dict[str, Any]] | None) -> Sink:
@@ -77,6 +103,7 @@ def _sink(scheme: str, rest: str, spec: str, about: About, health: Callable[[], 
         return _third_party(scheme, spec, about)
     if not rest:
         raise EdgennError(f"{scheme}: names no place: use {ACCEPTED}")
+    rest = expanded(rest)
     if scheme == "jsonl":
         from .jsonl import JsonLinesFile
 
@@ -117,9 +144,10 @@ def _third_party(scheme: str, spec: str, about: About) -> Sink:
         except EdgennError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())
+            # Its words may hold the spec, or the part of it that it stumbled over.
+            reason = "" if "@" in spec else f": {' '.join(str(error).split())[:200]}"
             raise EdgennError(
-                f"the sink {scheme!r} ({found.value}) does not load ({type(error).__name__}: {reason[:200]}): "
+                f"the sink {scheme!r} ({found.value}) does not load ({type(error).__name__}{reason}): "
                 "install it anew, or ask its author"
             ) from None
         if not isinstance(sink, Sink):

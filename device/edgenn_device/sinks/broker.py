@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ..addresses import cut_short
 from ..errors import EdgennError
+from ..home import expanded
 from .secret import secret
 
 # The registered ports (IANA: mqtt, secure-mqtt).
@@ -53,16 +54,20 @@ def read_broker(spec: str) -> Broker:
       EdgennError: it says something else, holds a password, or names a file that cannot be read. The message never
         repeats the address, which may hold a secret.
     """
+    misplaced = (
+        f"a password does not belong into the address, where others can read it: put it into ${PASSWORD}, "
+        f"or into a file that ${PASSWORD}_FILE names"
+    )
+    # Else its beginning would be a port, and the rest a prefix that is shown.
+    if cut_short(spec):
+        raise EdgennError(f"{misplaced}; an @ of the prefix is written %40")
     try:
         parts = urlsplit(spec)
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError):
         raise EdgennError("an MQTT address is mqtt://[USER@]HOST[:PORT][/PREFIX], or mqtts:// for TLS") from None
     if parts.password is not None:
-        raise EdgennError(
-            f"a password does not belong into the address, where others can read it: put it into ${PASSWORD}, "
-            f"or into a file that ${PASSWORD}_FILE names"
-        )
+        raise EdgennError(misplaced)
     if not parts.hostname:
         raise EdgennError("the MQTT address names no host: mqtt://[USER@]HOST[:PORT][/PREFIX]")
     prefix = unquote(parts.path).strip("/") or _PREFIX
@@ -87,7 +92,7 @@ def read_broker(spec: str) -> Broker:
 def _context(ca: str | None) -> ssl.SSLContext:
     """Certificate and host name are verified, against `ca` alone where it is given, else against the system's CAs."""
     try:
-        return ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
+        return ssl.create_default_context(cafile=None if ca is None else expanded(ca))
     except ssl.SSLError:
         raise EdgennError(f"{ca} holds no certificate in PEM form") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -44,6 +45,11 @@ _STATE_EVERY = 10.0
 _STATE_APART = 0.5
 # Seconds after which an event that nobody received, or that the broker refused, is tried again.
 _AGAIN = 3.0
+# Seconds without a fault after which all is well again. More than the longest pause between two attempts: of two
+# devices that take the connection from each other neither is ever well.
+_HELD = 6.0
+# Connections lost one after the other, none of which had held, that are no accident.
+_OFTEN = 3
 # Seconds that a connection may take, and then its first answer.
 _CONNECTING = 5.0
 # Seconds without a sign of life, either way. The broker tells the last will after one and a half of these.
@@ -52,9 +58,10 @@ _KEEP_ALIVE = 15
 # front of us waits.
 _LEAVING = 0.6
 _PATIENCE = 0.3
-# PUBACK and CONNACK reason codes (MQTT 5.0, 2.4): nobody has subscribed; from here on it is a failure.
+# Reason codes (MQTT 5.0, 2.4): nobody has subscribed; from here on it is a failure; somebody has our client id.
 _NOBODY = 0x10
 _FAILURE = 0x80
+_TAKEN_OVER = 0x8E
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +80,7 @@ class MqttSink(Sink):
 
     def __init__(self, spec: str, about: About, *, health: Callable[[], dict[str, Any]] | None = None) -> None:
         self._broker = read_broker(spec)
+        self._about = about
         self._paho: Any = require("paho.mqtt.client")
         identifier = _slug(about.device)
         if not identifier:
@@ -82,7 +90,7 @@ class MqttSink(Sink):
         # The same at every start: a broker that still holds the connection of a device that lost its power lets go of
         # it now, and not later, when its last will would make the device that is back look absent.
         self._client_id = f"edgenn-{_slug(self._topics.base)}"
-        self._discovery = discovery(about, self._topics, f"edgenn_{identifier}")
+        self._identifier = f"edgenn_{identifier}"
         self._own_health: Health | None = None
         if health is None:
             self._own_health = Health(about.device, about.version)
@@ -156,6 +164,9 @@ class _Link(threading.Thread):
         self.connected = False
         self.error: str | None = None
         self._said: set[str] = set()
+        self._failures = 0
+        # When the last fault is over, if there is no other until then, `time.monotonic()`.
+        self._well_at = math.inf
         self._sink = sink
         self._broker: Broker = sink._broker
         self._topics = sink._topics
@@ -180,7 +191,6 @@ class _Link(threading.Thread):
         self.join(_LEAVING + _PATIENCE)
 
     def run(self) -> None:
-        failures = 0
         try:
             while not self._stopping:
                 self._forget()
@@ -191,12 +201,11 @@ class _Link(threading.Thread):
                     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                     self._note(f"{self._broker.name}: {words or type(error).__name__}")
                 if self.connected:
-                    failures = 0
                     self.connected = False
                     if not self._stopping:
-                        self._note(f"{self._broker.name}: the connection was lost")
-                self._rest(back_off(failures))
-                failures += 1
+                        self._note(f"{self._broker.name}: {self._why_lost()}")
+                self._rest(back_off(self._failures))
+                self._failures += 1
         finally:
             self.connected = False
             self._shut()
@@ -211,8 +220,10 @@ class _Link(threading.Thread):
         """Nothing of an earlier connection holds for the next."""
         self._flying: tuple[int, str] | None = None
         self._answer: tuple[int, int] | None = None
+        self._taken_over = False
         self._try_at = 0.0
         self._announce_at: float | None = None
+        self._announced = self._sink._about.model
         self._state_at = 0.0
         self._label_sent: str | None = None
         self._health_sent: str | None = None
@@ -227,6 +238,8 @@ class _Link(threading.Thread):
             now = time.monotonic()
             if not self.connected and now > deadline:
                 raise TimeoutError("no answer")
+            if self.connected and now >= self._well_at:
+                self._be_well()
             wait = self._send_what_is_due(client, now) if self.connected else deadline - now
             if self._stopping and (not self.connected or now >= self._leave_at or self._nothing_to_send(now)):
                 break
@@ -251,6 +264,7 @@ class _Link(threading.Thread):
             client.tls_set_context(self._broker.context)
         client.will_set(self._topics.availability, "offline", qos=1, retain=True)
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         return client
@@ -258,6 +272,9 @@ class _Link(threading.Thread):
     def _exchange(self, client: Client, wait: float) -> None:
         """Read and write what is there, or wait for it or for the bell, `wait` seconds at most."""
         socket: Any = client.socket()
+        if socket is None:
+            # It broke while something was published.
+            return
         poll = select.poll()
         poll.register(socket, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         assert self._bell is not None
@@ -279,14 +296,31 @@ class _Link(threading.Thread):
             who = "" if self._broker.user is None else f" user {self._broker.user!r}"
             self._note(f"{self._broker.name} refuses{who or ' us'}: {str(reason).lower()}")
             return
-        if self.error is not None:
-            _log.warning("%s: connected again", self._broker.name)
-        self.error = None
-        self._said.clear()
         self.connected = True
+        self._well_at = time.monotonic() + _HELD
         self._largest = getattr(properties, "MaximumPacketSize", None)
         self._announce_at = time.monotonic()
         client.subscribe(BIRTH)
+
+    def _on_disconnect(self, _client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
+        self._taken_over = reason.value == _TAKEN_OVER
+
+    def _why_lost(self) -> str:
+        device = self._sink._about.device
+        if self._taken_over:
+            return f"another device called {device} is at this broker: give each its own --name"
+        # Some brokers give no reason (mosquitto before 2.0.15).
+        if self._failures >= _OFTEN:
+            return f"no connection holds; is another device called {device} at this broker? Give each its own --name"
+        return "the connection was lost"
+
+    def _be_well(self) -> None:
+        if self.error is not None:
+            _log.warning("%s: works again", self._broker.name)
+        self.error = None
+        self._said.clear()
+        self._failures = 0
+        self._well_at = math.inf
 
     def _on_message(self, _client: Client, _data: object, message: Any) -> None:
         if message.topic == BIRTH and message.payload == b"online" and self._announce_at is None:
@@ -299,9 +333,10 @@ class _Link(threading.Thread):
 
     def _send_what_is_due(self, client: Client, now: float) -> float:
         """Publish what is to be published now; the seconds until there may be more."""
-        if self._announce_at is not None and now >= self._announce_at:
-            self._announce_at = None
-            topic, document = self._sink._discovery
+        about = self._sink._about
+        if about.model != self._announced or (self._announce_at is not None and now >= self._announce_at):
+            self._announce_at, self._announced = None, about.model
+            topic, document = discovery(about, self._topics, self._sink._identifier)
             client.publish(topic, json.dumps(document), retain=True)
             client.publish(self._topics.availability, "online", retain=True)
             self._state_at, self._label_sent, self._thumbnail_sent, self._try_at = 0.0, None, None, 0.0
@@ -386,6 +421,7 @@ class _Link(threading.Thread):
             self._said.add(error)
             _log.warning("%s", error)
         self.error = error
+        self._well_at = time.monotonic() + _HELD
 
 
 def _slug(name: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -73,15 +74,15 @@ class Recording(Sink):
       EdgennError: `folder` is a file.
     """
 
-    name = "video"
     pictures = True
 
     def __init__(
         self, folder: str | os.PathLike[str], about: About, *, limit: int = LIMIT, reserve: int = RESERVE
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise EdgennError(f"{self.folder} is a file: videos need a folder")
+        self.name = f"video:{self.folder}"
         self.limit = limit
         self.reserve = reserve
         self._ring: deque[tuple[float, bytes]] = deque()
@@ -89,20 +90,28 @@ class Recording(Sink):
         self._next = float("-inf")
         self._now = 0.0
         self._clip: _Clip | None = None
+        # The folder, open: others that write into it see by its lock that we do.
+        self._lock: int | None = None
         self._written = 0
         self._skipped = 0
         self._error: str | None = None
 
     def open(self) -> None:
-        """Remove what an earlier run, killed in the middle of a video, left half-written."""
+        """Make the folder, and remove what an earlier run, killed in the middle of a video, left half-written."""
+        self.close()
         # Behind a queue this is a thread of our own. The main thread is somebody else's, and stays as it is.
         if threading.current_thread() is not threading.main_thread():
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        if _nobody_else(self._lock):
+            with contextlib.suppress(OSError):
+                for path in self.folder.iterdir():
+                    if path.name.startswith(".") and _OURS.fullmatch(path.name[1:]):
+                        path.unlink()
         with contextlib.suppress(OSError):
-            for path in self.folder.iterdir():
-                if path.name.startswith(".") and _OURS.fullmatch(path.name[1:]):
-                    path.unlink()
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def write(self, result: Result) -> None:
         frame = result.frame
@@ -141,6 +150,9 @@ class Recording(Sink):
 
     def close(self) -> None:
         self._end()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def state(self) -> dict[str, Any]:
         return {"videos": self._written, "skipped": self._skipped, "error": self._error}
@@ -307,6 +319,17 @@ class _Clip:
         if self._writer is not None:
             self._writer.release()
             _leave(self._open)
+
+
+def _nobody_else(folder: int) -> bool:
+    """Whether no other run has its lock on the folder: what is half-written there is nobody's then."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # This file system has no locks.
+    return True
 
 
 def _leave(place: ExitStack) -> None:

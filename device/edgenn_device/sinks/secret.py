@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from ..errors import EdgennError
+from ..home import expanded
 
 
 def secret(name: str) -> str | None:
@@ -27,7 +28,7 @@ def secret(name: str) -> str | None:
         if path is None:
             return None
         try:
-            value = Path(path).read_text()
+            value = Path(expanded(path)).read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no text"
             raise EdgennError(f"{name}_FILE: {path} cannot be read ({reason})") from None

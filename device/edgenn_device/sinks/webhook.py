@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ..addresses import check, cut_short
 from ..errors import EdgennError
 from ..events import Event
 from ..pipeline import Result
@@ -262,6 +263,8 @@ def _file_name(what: str) -> str:
 
 
 def _split(address: str) -> SplitResult:
+    if cut_short(address):
+        check(address)  # says how such a login is written
     try:
         parts = urlsplit(address)
         port = parts.port

@@ -78,7 +78,7 @@ class Door:
             raise Stranger(403, "this is not for the pages of other sites")
         if method not in ("GET", "HEAD"):
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            if origin is not None and origin.partition("://")[2].lower() != host.lower():
                 raise Stranger(403, "this is not for the pages of other sites")
 
     def admits(self, headers: Mapping[str, str], cookie: str | None) -> bool:

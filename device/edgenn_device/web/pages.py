@@ -94,6 +94,7 @@ class Pages:
         self._painting = asyncio.Lock()
         self._picture = (0.0, "", b"")
         self._state = (0.0, "", b"")
+        self._defects: set[tuple[str, type[Exception]]] = set()
         self.looked = -math.inf
 
     @property
@@ -124,8 +125,8 @@ class Pages:
                 "/unlabelled/{name}.jpg": self._get_frame,
             }
             post |= {"/unlabelled/{name}": self._label, "/undo": self._undo}
-        routes = [Route(path, self._guarded(answer), methods=["GET"]) for path, answer in get.items()]
-        routes += [Route(path, self._guarded(answer), methods=["POST"]) for path, answer in post.items()]
+        routes = [Route(path, self._guarded(path, answer), methods=["GET"]) for path, answer in get.items()]
+        routes += [Route(path, self._guarded(path, answer), methods=["POST"]) for path, answer in post.items()]
         handlers: Any = {HTTPException: self._no_route}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
@@ -134,7 +135,7 @@ class Pages:
     def close(self) -> None:
         self._painter.shutdown(wait=False, cancel_futures=True)
 
-    def _guarded(self, answer: Endpoint) -> Endpoint:
+    def _guarded(self, path: str, answer: Endpoint) -> Endpoint:
         """`answer` with what all have in common: the door, errors as one line, the headers."""
 
         async def endpoint(request: Request) -> Response:
@@ -147,7 +148,10 @@ class Pages:
             except ClientDisconnect:
                 response = _error(400, "the request ended early")
             except Exception as error:
-                _log.exception("a defect in edgenn, at %s", request.url.path)
+                # Once: whoever can bring one about must not be able to fill a disk.
+                if (path, type(error)) not in self._defects:
+                    self._defects.add((path, type(error)))
+                    _log.exception("a defect in edgenn, at %s", path)
                 response = _error(500, f"a defect in edgenn: {type(error).__name__}")
             response.headers.update(_HEADERS)
             return response
@@ -295,7 +299,7 @@ class Pages:
             status = error.status_code if isinstance(error, HTTPException) else 500
             return _error(status, "there is nothing here: the page is at /")
 
-        return await self._guarded(answer)(request)
+        return await self._guarded("no page", answer)(request)
 
     def _labelling(self) -> Keeper:
         assert self._keeper is not None  # its routes are not there without

@@ -10,6 +10,8 @@ const STALE = 3; // seconds without a frame after which the picture no longer sh
 const sleep = time => new Promise(done => setTimeout(done, time));
 const percent = value => (Number.isFinite(value) ? `${(100 * value).toFixed(0)}%` : "–");
 const ms = value => (Number.isFinite(value) ? `${value < 10 ? value.toFixed(1) : Math.round(value)} ms` : "–");
+// Of {results, events}, which not every sink has.
+const total = counts => Object.values(counts ?? {}).reduce((sum, count) => sum + count, 0);
 
 function put(element, text) {
   text = String(text);
@@ -195,7 +197,8 @@ function showDevice(state) {
   if (Number.isFinite(health.temperature_c)) facts.push(["temperature", `${health.temperature_c.toFixed(0)} °C`]);
   for (const [name, sink] of Object.entries(health.sinks || {})) {
     if (name === "web") continue;
-    const told = sink.error || [sink.queued && `${sink.queued} waiting`, sink.dropped && `${sink.dropped} dropped`].filter(Boolean).join(", ");
+    const waiting = total(sink.queued) + (sink.spooled ?? 0), dropped = total(sink.dropped) + (sink.spool_dropped ?? 0);
+    const told = sink.error || [waiting && `${waiting} waiting`, dropped && `${dropped} dropped`].filter(Boolean).join(", ");
     facts.push([name, told || "ok", Boolean(sink.error)]);
   }
   const table = $("facts");
