@@ -72,6 +72,7 @@ class Service:
         self._minimum = model.card.minimum_confidence if model.card else None
         self._token = token
         self._bodies = 0
+        self._defects: set[tuple[str, type[Exception]]] = set()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -112,8 +113,11 @@ class Service:
             except ClientDisconnect:
                 response = _error(_left().status, str(_left()))
             except Exception as error:
-                debug = bool(os.environ.get("EDGENN_DEBUG"))
-                _LOG.error("a defect in edgenn, at %s: %s: %s", name, type(error).__name__, error, exc_info=debug)
+                # Once: whoever can bring one about must not be able to fill a disk. The metrics count them all.
+                if (name, type(error)) not in self._defects:
+                    self._defects.add((name, type(error)))
+                    debug = bool(os.environ.get("EDGENN_DEBUG"))
+                    _LOG.error("a defect in edgenn, at %s: %s: %s", name, type(error).__name__, error, exc_info=debug)
                 response = _error(500, f"a defect in edgenn: {type(error).__name__}")
             if response.status_code == 503:
                 # The connection's own bound on clients that ask again at once.
@@ -167,7 +171,7 @@ class Service:
             raise busy("the server is stopping: ask another one")
         if self.pool.full:  # before the body is read: it would be for nothing
             raise busy("the server is busy: try again in a second, or ask another one")
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Refusal(415, "compressed bodies are not read: send the picture as it is")
         gone: Callable[[], bool] = request.scope.get("extensions", {}).get(GONE, lambda: False)
 

@@ -14,6 +14,7 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .limits import Limits
@@ -53,9 +54,13 @@ class Connection(HttpToolsProtocol):
             # Bytes that begin no request, such as empty lines, start the clock too.
             self._read_by = time.monotonic() + self._limits.header_time
         self._framing += len(data)
-        super().data_received(data)
-        if self._framing > self._limits.framing and not self.transport.is_closing():
-            self._refuse(431, f"more than {self._limits.framing} bytes of headers and framing")
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        if self._framing > self._limits.framing:
+            self._refuse_framing()
 
     def on_message_begin(self) -> None:
         self._framing = 0
@@ -67,15 +72,22 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._read_by = time.monotonic() + self._limits.body_time
+        # The bytes that came together with the request's first are in no other count.
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.framing:
+            self._refuse_framing()
+            raise ValueError("too many headers")
         if len(self.pipeline) >= _MOST_AHEAD:
             raise ValueError("too many requests sent ahead")  # the parser's caller answers 400
-        super().on_headers_complete()
+        if not self._upgrades:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._framing -= len(body)
+        self._framing = max(0, self._framing - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrades:
+            return
         self._read_by = math.inf
         self._message_ended = True
         super().on_message_complete()
@@ -123,6 +135,28 @@ class Connection(HttpToolsProtocol):
         """Whether the answer to the request that is being received has begun."""
         return self.cycle is not None and self.cycle.scope is self.scope and self.cycle.response_started
 
+    @property
+    def _upgrades(self) -> bool:
+        """Whether the request that is being received asks for another protocol, such as h2c, to be spoken after it."""
+        return bool(self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT")
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; who asks for another protocol is answered in this one (RFC 9110, 7.8)."""
+        while True:
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._upgrades:
+                    return
+                # The parser takes what follows the headers for the other protocol's. Another one gets the headers again
+                # without the wish.
+                version = self.parser.get_http_version().encode()
+                first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)
+                headers = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+                data = b"\r\n".join([first, *headers, b"", data[upgrade.args[0] :]])
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
     def _hold(self) -> None:
         self._back_off = True
 
@@ -130,8 +164,13 @@ class Connection(HttpToolsProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self.flow.resume_reading()
 
+    def _refuse_framing(self) -> None:
+        self._refuse(431, f"more than {self._limits.framing} bytes of headers and framing")
+
     def _refuse(self, status: int, reason: str, header: bytes = b"") -> None:
         """Answer without the application, and close."""
+        if self.transport.is_closing():  # refused already
+            return
         self._metrics.requests.labels("connection", status).inc()
         body = json.dumps({"error": reason}).encode()
         self.transport.write(

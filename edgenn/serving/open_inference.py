@@ -15,6 +15,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ SCORES, LABEL = "scores", "label"
 _DATATYPES = {"uint8": "UINT8", "int8": "INT8", "float32": "FP32"}
 # The protocol's binary data is little-endian.
 _DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "int8": np.dtype("i1"), "float32": np.dtype("<f4")}
+# Commas and opening brackets of a request's JSON beside those of its tensor.
+_BESIDES = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def parse(body: bytes, header_length: str | None, spec: InputSpec) -> Request:
       Refusal: 400, with what is wrong in the request.
     """
     text, binary = _split(body, header_length)
+    _check_size(text, spec)
     try:
         request = json.loads(text)
     except (ValueError, RecursionError):
@@ -101,7 +105,8 @@ def parse(body: bytes, header_length: str | None, spec: InputSpec) -> Request:
     else:
         raise Refusal(400, f"there is no such input: give {IMAGE!r} (an encoded picture) or {TENSOR!r}")
     identity = request.get("id")
-    if identity is not None and not isinstance(identity, str):
+    # Half a surrogate pair stands in JSON and in no answer.
+    if identity is not None and (not isinstance(identity, str) or re.search("[\ud800-\udfff]", identity)):
         raise Refusal(400, "the request's id is not text")
     return Request(identity, content, _outputs(request))
 
@@ -155,6 +160,14 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if length > len(body):
         raise Refusal(400, f"Inference-Header-Content-Length is {length} and the body has {len(body)} bytes")
     return body[:length], body[length:]
+
+
+def _check_size(text: bytes, spec: InputSpec) -> None:
+    """Refuse JSON of more values than the tensor can have: while it is parsed no other thread runs."""
+    # Every value but the outermost follows a comma or an opening bracket, whatever else these may stand for. A tensor
+    # has a comma less than numbers, however it is nested, and as its shape is at most two lists for each number.
+    if len(text) - len(text.translate(None, b",[{")) > 3 * math.prod(spec.shape) + _BESIDES:
+        raise Refusal(400, f"the request's JSON holds more values than {TENSOR!r} of shape {[1, *spec.shape]} can have")
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:

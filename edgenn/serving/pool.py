@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgenn_device.classifier import Classifier
 from edgenn_device.errors import EdgennError
 from edgenn_device.model_file import ModelFile
-from edgenn_device.picture_header import read_header
+from edgenn_device.picture_header import TooManyPixels, read_header
 
 from .limits import Refusal, busy
 
@@ -144,7 +144,10 @@ def score(classifier: Classifier, content: bytes | NDArray[Any], pixels: int) ->
     if isinstance(content, bytes):
         if not content:
             raise EdgennError("the picture is empty: send a JPEG, PNG, WebP, BMP or TIFF as the body")
-        header = read_header(content)
+        try:
+            header = read_header(content)
+        except TooManyPixels:
+            raise Refusal(413, f"more than {pixels / 1e6:g} million pixels are not decoded: send it smaller") from None
         if header.width * header.height > pixels:
             raise Refusal(
                 413,

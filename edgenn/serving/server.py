@@ -91,7 +91,7 @@ def serve(
         path = access.default_token_file()
     loaded = load(model, labels=labels)
     name = name or (loaded.card.name if loaded.card else loaded.path.stem)
-    if not name or "/" in name:
+    if name in ("", ".", "..") or "/" in name:
         raise EdgennError(f"the name {name!r} cannot stand in a path: give another --name")
     service = Service(
         loaded,

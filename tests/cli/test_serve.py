@@ -64,6 +64,13 @@ def half_sent(told: dict, picture: bytes) -> socket.socket:
     return connection
 
 
+@pytest.mark.parametrize("name", ["..", ".", "a/b"])  # clients take the first two out of a path
+def test_a_name_that_cannot_stand_in_a_path_is_refused(model, name):
+    done = subprocess.run([*EDGENN, "serve", str(model), "--name", name, "--port", "0"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"the name {name!r} cannot stand in a path" in done.stderr
+
+
 def test_it_serves_and_ends_well(model, picture):
     with serving(model) as (process, told):
         assert told["model"] == "run"

@@ -1,6 +1,7 @@
 """POST /classify and what stands beside it, over real HTTP."""
 
 import json
+import struct
 import threading
 from itertools import islice
 
@@ -105,7 +106,16 @@ def test_more_pixels_than_allowed_are_not_decoded(start):
         assert server.post(picture).status == 200
     with start(pixels=10_099) as server:
         answer = server.post(picture)
-    assert (answer.status, "101x100" in answer.json["error"]) == (413, True)
+        assert (answer.status, "101x100" in answer.json["error"]) == (413, True)
+        # So many that nothing here decodes them: a header of BMP that says so.
+        size = struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 8, 1, *[0] * 5)
+        answer = server.post(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + size)
+        assert (answer.status, "0.010099 million" in answer.json["error"]) == (413, True)
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "IDENTITY "])
+def test_a_body_that_is_called_uncompressed_is_read(server, picture, coding):
+    assert server.post(picture, Content_Encoding=coding).status == 200
 
 
 def test_hundreds_of_malformed_bodies_are_refused_and_it_still_serves(server, picture):
@@ -237,9 +247,10 @@ def test_a_defect_is_one_line_for_the_client(start, picture, caplog, monkeypatch
             raise KeyError("secret detail")
 
         monkeypatch.setattr(Classifier, "result", broken)
-        answer = server.post(picture)
-        assert (answer.status, json.loads(answer.content)) == (500, {"error": "a defect in edgenn: KeyError"})
+        for _ in range(2):
+            answer = server.post(picture)
+            assert (answer.status, json.loads(answer.content)) == (500, {"error": "a defect in edgenn: KeyError"})
         monkeypatch.undo()
         assert server.post(picture).status == 200
-    assert "secret detail" in caplog.text
+    assert caplog.text.count("secret detail") == 1  # who can bring it about cannot fill a disk
     assert "Traceback" not in caplog.text

@@ -80,6 +80,39 @@ def test_what_never_ends_is_cut(start, picture, start_of_it, again, status):
         assert server.post(picture).status == 200
 
 
+GET = b"GET /v2/health/live HTTP/1.1\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reads", "status"),
+    [
+        ([GET + b"X: " + b"a" * (127 << 10) + b"\r\n\r\n"], b"200"),  # just below
+        ([GET + b"X: " + b"a" * (129 << 10) + b"\r\n\r\n"], b"431"),  # just above, and complete in one read
+        ([GET + b"X: " + b"a" * (65 << 10), b"a" * (65 << 10) + b"\r\n\r\n"], b"431"),  # in two
+        ([GET + (b"X: " + b"a" * 1000 + b"\r\n") * 131 + b"\r\n"], b"431"),  # many together
+        ([b"GET /" + b"a" * (129 << 10) + b" HTTP/1.1\r\n\r\n"], b"431"),  # the path
+        # A body in the same read does not make up for it, nor for what comes after it.
+        ([HEAD + b"X: " + b"a" * (129 << 10) + b"\r\nContent-Length: 90000\r\n\r\n" + b"a" * 90_000], b"431"),
+        ([CHUNKED + b"20000\r\n" + b"a" * (127 << 10), b"a" * 1024 + b"\r\n1;" + b"a" * (129 << 10)], b"431"),
+        # A second request in the same read, and one that wishes for another protocol.
+        ([b"GET / HTTP/1.1\r\n\r\n" + GET + b"X: " + b"a" * (129 << 10) + b"\r\n\r\n"], b"431"),
+        ([HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nX: " + b"a" * (129 << 10) + b"\r\n\r\n"], b"431"),
+    ],
+)
+def test_headers_count_however_they_are_read(server, reads, status):
+    with server.socket() as client:
+        name = client.getsockname()
+
+        def connection():
+            return next((it for it in list(server.server.server_state.connections) if it.client == name), None)
+
+        until(connection)
+        serving = connection()
+        for read in reads:  # exactly these, which no sending can assure
+            serving.loop.call_soon_threadsafe(serving.data_received, read)
+        assert b"HTTP/1.1 " + status in received(client)
+
+
 def test_trailers_without_end_are_cut(server):
     before = server.metric('edgenn_requests_total{endpoint="connection",status="431"}')
     with server.socket() as connection:
@@ -180,6 +213,34 @@ def test_the_application_asks_for_the_body_before_it_is_sent(server, picture):
         assert connection.recv(65536).startswith(b"HTTP/1.1 100")
         connection.sendall(picture)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("connection", "in_pieces"),
+    [
+        (b"Upgrade, HTTP2-Settings", False),  # curl --http2, and Java's HttpClient unless told otherwise
+        (b"Upgrade, HTTP2-Settings", True),  # the body comes after the headers
+        (b"close, Upgrade", False),  # and no further request
+    ],
+)
+def test_a_wish_for_another_protocol_is_ignored(server, picture, connection, in_pieces):
+    head = HEAD + b"Connection: %s\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n" % connection
+    sized = b"Content-Length: %d\r\n\r\n" % len(picture), picture
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(picture), picture)
+    for headers, body in (sized, chunked):
+        with server.socket() as client:
+            if in_pieces:
+                client.sendall(head + b"Expect: 100-continue\r\n" + headers)
+                assert client.recv(65536).startswith(b"HTTP/1.1 100")
+                client.sendall(body)
+            else:
+                client.sendall(head + headers + body)
+            if b"close" not in connection:
+                # What follows is HTTP/1.1 too, asked for or not.
+                client.sendall(head + headers + body + HEAD + b"Connection: close\r\n" + headers + body)
+            said = received(client)
+        assert said.count(b"HTTP/1.1 200") == (1 if b"close" in connection else 3)
+        assert said.count(b"HTTP/1.1 ") == said.count(b'"label"')
 
 
 def test_requests_sent_ahead_are_answered_in_order_up_to_a_number(server):

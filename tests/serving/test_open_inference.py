@@ -158,6 +158,48 @@ def test_a_wrong_input_is_refused(changes):
     assert refusal.value.status == 400
 
 
+@pytest.mark.parametrize(
+    ("id", "status"),
+    [
+        ('"né \\ud83d\\ude00"', 200),  # a pair of surrogates is a sign like others
+        ('"\\ud83d"', 400),  # half of one
+        ('"\\ude00\\ud83d"', 400),  # the wrong way round
+        ("7", 400),
+    ],
+)
+def test_an_id_comes_back_or_is_refused(server, picture, id, status):
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(picture).decode()]}
+    body = json.dumps({"id": 0, "inputs": [image]}).replace('"id": 0', f'"id": {id}')
+    answer = server.post(body.encode(), "/v2/models/tiny/infer")
+    assert answer.status == status
+    assert answer.json.get("id") == (json.loads(id) if status == 200 else None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" + "[]," * 100_000 + "[]]",  # lists
+        "[" + "{}," * 100_000 + "{}]",  # objects
+        "[" + "0," * 100_000 + "0]",  # numbers
+        "[" + "[" * 100_000 + "]" * 100_000 + "]",  # one in the other
+        "{" + '"":0,' * 100_000 + '"":0}',  # one name again and again
+    ],
+)
+@pytest.mark.parametrize("where", ["data", "parameters"])
+def test_more_values_than_the_shape_has_are_refused_unparsed(monkeypatch, value, where):
+    text = json.dumps(_request(**{where: 7})).replace("7", value)
+    monkeypatch.setattr(open_inference.json, "loads", lambda text: pytest.fail("it was parsed"))
+    with pytest.raises(Refusal, match=r"more values than 'tensor' of shape \[1, 2, 2, 1\]"):
+        open_inference.parse(text.encode(), None, SMALL)
+
+
+def test_as_many_values_as_the_shape_has_are_parsed():
+    spec = InputSpec(120, 130, 1, "grey")
+    data = np.ones((1, 120, 130, 1), int).tolist()  # the most lists for a number
+    body = json.dumps(_request(shape=[1, 120, 130, 1], data=data)).encode()
+    assert open_inference.parse(body, None, spec).content.sum() == 120 * 130
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", "1e39", "9" * 400])
 def test_floats_that_are_not_finite_are_refused(value):
     text = json.dumps(_request(datatype="FP32", data=[0, 0, 0, 7])).replace("7]", value + "]")
