@@ -79,7 +79,7 @@ Examples:
 )
 @click.option(
     "--max-drop",
-    type=shared.Number(),
+    type=shared.NumberRange(min=0),
     metavar="POINTS",
     default=1,
     show_default=True,

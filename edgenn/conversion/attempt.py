@@ -163,9 +163,8 @@ def pictures(original: Original) -> tuple[data.Loaded, data.Loaded]:
     """Photos of training to calibrate with and photos of validation to judge by, both a fair choice of each class."""
     spec, seed, splits = original.input, original.recipe.seed, original.dataset.splits
     calibration = data.calibration(splits["train"], CALIBRATION_PICTURES, seed)
-    validation = splits["validation"]
-    if len(validation) > JUDGING_PICTURES:
-        validation = data.calibration(validation, JUDGING_PICTURES, seed)
+    # Each class in turn, so that the first of them are a fair choice too.
+    validation = data.calibration(splits["validation"], JUDGING_PICTURES, seed)
     return data.load(calibration, spec), data.load(validation, spec)
 
 

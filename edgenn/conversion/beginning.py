@@ -42,9 +42,7 @@ def without_beginning(network: Any, shape: tuple[int, int, int]) -> tuple[Form |
         pictures = keras.Input(shape)
         inner = keras.Model(pictures, inner(pictures))
     if not found:
-        # A Normalization knows its range as well as a Rescaling does, and stays where it is.
-        normalises = any(isinstance(layer, keras.layers.Normalization) for layer in functional.layers[:3])
-        return (pixel_range.BYTES if normalises else None), inner
+        return None, inner
     return Form(f"times {scale:.4g} plus {offset:.4g}", scale, offset), inner
 
 
@@ -79,6 +77,8 @@ def _only_trains(layer: Any) -> bool:
     if isinstance(layer, keras.Sequential):
         return all(map(_only_trains, layer.layers))
     kind = type(layer).__name__
+    if kind == "RandomCrop":  # it crops when training is over too
+        return False
     return kind.startswith("Random") or kind in ("AutoContrast", "Dropout", "GaussianNoise", "Identity", "InputLayer")
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from edgenn.training.run import Run
 from edgenn_device import golden, model_file
@@ -122,8 +122,15 @@ def convert(
       What came of it; `passed` is False when the file was rejected (it is then at *.rejected.tflite).
 
     Raises:
-      EdgennError: the run, the photos or `out` cannot be used, or the converter refuses the model.
+      EdgennError: the run, the photos, `out` or another argument cannot be used, or the converter refuses the model.
     """
+    _check_words(quantization=(quantization, Quantization), io=(io, Io), ranges=(ranges, Method))
+    if isinstance(keep_float, str):
+        raise EdgennError(f"keep_float {keep_float!r} is not possible: give a list of names")
+    if epochs < 1:
+        raise EdgennError(f"epochs {epochs} is not possible: 1 or more")
+    if not max_drop >= 0:
+        raise EdgennError(f"max_drop {max_drop} is not possible: 0 or more points")
     started = time.perf_counter()
     say = progress or (lambda line: None)
     if out is not None:
@@ -158,6 +165,12 @@ def convert(
             _schemes(quantization, original, wanted), attempt.Attempts(original, path.stem, quantizer, judge, target)
         )
     return _written(original, path, found, time.perf_counter() - started, overwrite)
+
+
+def _check_words(**given: tuple[str, Any]) -> None:
+    for name, (word, allowed) in given.items():
+        if word not in get_args(allowed):
+            raise EdgennError(f"no {name} {word!r}: choose one of {', '.join(get_args(allowed))}")
 
 
 def check_passed(conversion: Conversion) -> None:

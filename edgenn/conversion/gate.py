@@ -6,7 +6,7 @@ graph. What few photos cannot tell apart is said and not hidden: the p-value of 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from edgenn.evaluation import metrics, predict
 from edgenn.evaluation.predict import Predictions
 from edgenn_device.classifier import Classifier
+from edgenn_device.graph import Graph
 from edgenn_device.model_file import ModelFile
 
 from . import edgetpu, mixed, targets
-from .layer_names import keras_layers
+from .layer_names import keras_layers, name_layers
 from .runtimes import Ran, run_in_each
 
 # Points of validation accuracy that a conversion may cost.
@@ -130,10 +131,20 @@ class Judge:
             reasons += [] if verdict.ok else verdict.reasons
         floats = [tensor.name for tensor in model.graph.tensors if tensor.dtype.startswith("float")]
         if in_float is not None and not in_float and floats:
-            reasons.append(f"{len(floats)} tensors are still float, the first is {floats[0]}")
+            reasons.append(f"{len(floats)} tensors are still float{_where(model.graph, self.layers)}")
         elif in_float:
             reasons += mixed.not_as_asked(model.graph, in_float, self.layers)
         return reasons
+
+
+def _where(graph: Graph, layers: Sequence[str]) -> str:
+    """Which operator computes in float first, and which layer of the network that is."""
+    named = name_layers(graph, layers)
+    for index, operator in enumerate(graph.operators):
+        read = [graph.tensors[tensor] for tensor in operator.inputs if tensor != -1]
+        if any(tensor.dtype.startswith("float") and not tensor.constant for tensor in read):
+            return f": TensorFlow has no int8 {operator.name} ({named[index]})"
+    return ""
 
 
 def _certainty(p_value: float, pictures: int) -> str:

@@ -24,6 +24,7 @@ from edgenn.evaluation.predict import probabilities
 from edgenn.extras import require
 from edgenn.training.recipe import Recipe
 from edgenn.training.run import MODEL, SETTINGS, Run
+from edgenn_device import model_file
 from edgenn_device.card import Colour, InputSpec
 from edgenn_device.errors import EdgennError
 from edgenn_device.picture_header import read_header
@@ -129,6 +130,7 @@ def _of_run(run: Run, photos: str | os.PathLike[str] | None) -> Original:
             "network_options": run.recipe.network_options,
             "parameters": run.parameters,
             "fingerprint": run.fingerprint,
+            "trained_on": run.trained_on,
             "seed": run.recipe.seed,
             "epochs": run.epochs,
             "versions": run.versions,
@@ -200,6 +202,8 @@ class _Foreign:
             pictures = keras.Input(layer.input_shape_wanted[1:])
             return keras.Model(pictures, layer(pictures)), layer.parameters
         model = loading.load(self.path)
+        if not model.built:
+            raise EdgennError(f"{self.path} has no input yet: begin it with keras.Input, and save it again")
         return model, int(model.count_params())
 
     def _classes(self, network: Any) -> int:
@@ -217,9 +221,9 @@ class _Foreign:
                     "--labels FILE with one label for each output in order, of which the folders are some"
                 )
             return dataset
-        names = _read_labels(Path(self.labels))
-        if len(names) != classes:
-            raise EdgennError(f"{self.labels} has {len(names)} labels and {self.path} {classes} outputs: one for each")
+        names = model_file.read_labels(self.labels, classes)
+        if len(set(names)) < len(names):
+            raise EdgennError(f"{self.labels} has a repeated label: give each output one of its own")
         folders = set(find(self.photos, (), least_classes=1).labels)
         if unknown := sorted(folders - set(names)):
             raise EdgennError(
@@ -274,13 +278,3 @@ def _size_of(path: Path) -> tuple[int, int]:
         return 0, 0
     turned = header.orientation >= 5
     return (header.width, header.height) if turned else (header.height, header.width)
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        names = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines())
-    except (OSError, ValueError) as error:
-        raise EdgennError(f"the labels {path} cannot be read ({error}): give a text file, one label a line") from None
-    if "" in names or len(set(names)) < len(names):
-        raise EdgennError(f"{path} has an empty or repeated label: give each output one of its own")
-    return names

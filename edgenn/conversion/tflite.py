@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -90,14 +91,14 @@ def _in_child(
             return [(folder / file).read_bytes() for file in files]
     if child.returncode < 0:
         died = signal.Signals(-child.returncode).name
-        raise EdgennError(
-            f"the converter crashed on {keras_model} ({died}): a layer it cannot quantize; try --quantization float32"
-        )
-    raise EdgennError(f"the converter refuses {keras_model}: {_reason(child.stderr)}")
+        raise EdgennError(f"the converter crashed ({died}): a layer it cannot quantize; try --quantization float32")
+    raise EdgennError(f"the converter refuses the network: {_reason(child.stderr)}")
 
 
 def _reason(stderr: str) -> str:
-    """The last line that names an error, which in a Python traceback is the reason."""
+    """The operators that TFLite lacks, or the last line that names an error, which in a traceback is the reason."""
+    if lacking := dict.fromkeys(re.findall(r"error: '(tf\.\w+)' op is neither a custom op", stderr)):
+        return f"TFLite has no {', '.join(lacking)}"
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if "rror" in line.split(":")[0] or "error:" in line]
     return (errors or lines or ["no reason given"])[-1][:300]

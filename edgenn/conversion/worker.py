@@ -17,6 +17,13 @@ from edgenn.evaluation.model import load_keras
 from edgenn.extras import require
 from edgenn_device import flatbuffer
 
+from .fake_quant.folding import input_scaling
+
+# Ways in which the input is bytes; the others are told in float32.
+_INTEGER = ("simulated", "tensorflow")
+# Of the input's scale: over 255 steps it adds up to a quarter of one.
+_SAME = 1e-3
+
 
 def main(job_path: str) -> None:
     """Do the job described in `job_path`: keras, calibration (.npy, uint8), scheme, io, per_tensor_dense, out.
@@ -29,16 +36,44 @@ def main(job_path: str) -> None:
     from edgenn.conversion import saved_model  # noqa: F401 - registers its layer with Keras
     from edgenn.conversion.fake_quant import layers  # noqa: F401 - and these theirs
 
-    model = load_keras(Path(job["keras"]))
-    integer = scheme in ("simulated", "tensorflow")
-    body, scale, offset = absorbed_normalisation(keras, model) if integer else (model, 1.0, 0.0)
-    height, width, channels = model.input_shape[1:]
+    model = _in_float32(keras, load_keras(Path(job["keras"])))
+    beginning = model, 1.0, 0.0
+    if scheme in _INTEGER:
+        beginning = absorbed_normalisation(keras, model)
+    contents = _contents(tf, job, *beginning)
+    if beginning[0] is not model and not all(_takes_bytes(content, *beginning[1:]) for content in contents):
+        # The input got the scale of what it is joined with: the Rescaling stays, and parts them.
+        beginning = model, 1.0, 0.0
+        contents = _contents(tf, job, *beginning)
+    if scheme in _INTEGER and not all(_takes_bytes(content, *beginning[1:]) for content in contents):
+        raise SystemExit(
+            "error: the pictures are joined with other values at one scale: put a Rescaling behind the input"
+        )
+    out = Path(job["out"])
+    for number, content in enumerate(contents):
+        (out.with_stem(f"{out.stem}-{number}") if job["keep_float"] else out).write_bytes(content)
 
+
+def _in_float32(keras: Any, model: Any) -> Any:
+    """The network, computing in float32 where it computed in float16 (mixed precision), which TFLite does not."""
+    if all(getattr(layer, "compute_dtype", "float32") != "float16" for layer in model._flatten_layers()):
+        return model
+
+    def again(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    plain = keras.models.clone_model(model, clone_function=again, recursive=True)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def _contents(tf: Any, job: dict[str, Any], body: Any, scale: float, offset: float) -> list[bytes]:
+    """The files that a job asks for, of a network that wants its bytes by `scale` and `offset`."""
+    scheme, shape = job["scheme"], tuple(body.input_shape[1:])
     if job["keep_float"]:
         pictures = np.load(job["calibration"])
-        _Mixed(tf, body, (height, width, channels), lambda: _representative(pictures, scale, offset), job).write()
-        return
-    converter = _converter(tf, body, (height, width, channels))
+        return _Mixed(tf, body, shape, lambda: _representative(pictures, scale, offset), job).contents()
+    converter = _converter(tf, body, shape)
     if scheme != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         # One scale for a Dense layer: the Edge TPU wants it, and with weights only quantized tflite-runtime 2.14 lacks
@@ -52,9 +87,20 @@ def main(job_path: str) -> None:
         pictures = np.load(job["calibration"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: _representative(pictures, scale, offset)
-    if integer:
+    if scheme in _INTEGER:
         converter.inference_input_type = converter.inference_output_type = getattr(tf, job["io"])
-    Path(job["out"]).write_bytes(converter.convert())
+    content: bytes = converter.convert()
+    return [content]
+
+
+def _takes_bytes(content: bytes, scale: float, offset: float) -> bool:
+    """Whether a file's input stands for scale × byte + offset, to a small part of a step; a float one does for any."""
+    graph = flatbuffer.parse(content)
+    pictures = graph.tensors[graph.inputs[0]]
+    if not pictures.scales:
+        return True
+    first = pictures.zero_points[0] + (128 if pictures.dtype == "int8" else 0)
+    return abs(pictures.scales[0] / scale - 1) < _SAME and abs(first + offset / scale) < 0.5 + _SAME
 
 
 def _converter(tf: Any, call: Any, shape: tuple[int, int, int]) -> Any:
@@ -79,14 +125,16 @@ class _Mixed:
         self._tf, self._body, self._shape, self._pictures, self._job = tf, body, shape, pictures, job
         self._ready: dict[bool, tuple[Any, Any, list[str]]] = {}
 
-    def write(self) -> None:
-        out = Path(self._job["out"])
-        for number, layers in enumerate(self._job["keep_float"]):
+    def contents(self) -> list[bytes]:
+        """A file for each set."""
+        found = []
+        for layers in self._job["keep_float"]:
             content = self._quantized(layers, pooled=False)
             graph = flatbuffer.parse(content)
             if graph.tensors[graph.inputs[0]].dtype != self._job["io"]:
                 content = self._quantized(layers, pooled=True)
-            out.with_stem(f"{out.stem}-{number}").write_bytes(content)
+            found.append(content)
+        return found
 
     def _quantized(self, layers: list[str], pooled: bool) -> bytes:
         from tensorflow.lite.python.util import modify_model_io_type
@@ -136,12 +184,13 @@ def absorbed_normalisation(keras: Any, model: Any) -> tuple[Any, float, float]:
     beginning stays in the graph, with (1, 0).
     """
     first = model.layers[1] if len(model.layers) > 1 else None
-    if not isinstance(first, keras.layers.Rescaling) or np.ndim(first.scale) or np.ndim(first.offset):
+    scaling = input_scaling(first)
+    if first is None or scaling is None:
         return model, 1.0, 0.0
     readers = [layer for layer in model.layers if any(t is model.inputs[0] for t in _inputs(layer))]
     if readers != [first]:
         return model, 1.0, 0.0
-    return keras.Model(first.output, model.outputs[0]), float(first.scale), float(first.offset)
+    return keras.Model(first.output, model.outputs[0]), *scaling
 
 
 def _inputs(layer: Any) -> list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import edgenn
+from edgenn import data
 from edgenn.conversion import quantize, tflite, worker
 from edgenn.conversion.converter import check_passed
 from edgenn.conversion.debug import diagnosis
@@ -44,6 +45,8 @@ def test_the_file_says_what_it_is(model, tiny):
     card, run = model.card, Run.load(tiny / "run")
     assert card.labels == CLASSES == model.labels
     assert card.training["fingerprint"] == run.fingerprint
+    assert data.among(data.scan(run.photos).splits["train"], card.training["trained_on"])
+    assert not data.among(data.scan(run.photos).splits["validation"], card.training["trained_on"])
     assert card.metrics["pictures"] == run.pictures
     assert card.metrics["float"]["accuracy"] == pytest.approx(run.accuracy)
     assert "ai-edge-litert" in card.metrics["int8"]["runtime"]
@@ -87,6 +90,23 @@ def test_float32_gives_the_keras_model_s_own_scores(tiny, tmp_path):
     keras = require("keras").models.load_model(tiny / "run" / "model.keras")
     pixels = preprocess.to_bytes(picture, classifier.model.input)[None].astype("float32")
     np.testing.assert_allclose(classifier.scores(classifier.preprocess(picture)), keras(pixels)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"quantization": "int4"}, "no quantization 'int4': choose one of int8"),
+        ({"ranges": "foo"}, "no ranges 'foo': choose one of minmax"),
+        ({"io": "float32"}, "no io 'float32': choose one of uint8, int8"),
+        ({"keep_float": "stem"}, "keep_float 'stem' is not possible: give a list of names"),
+        ({"epochs": 0}, "epochs 0 is not possible"),
+        ({"max_drop": -5}, "max_drop -5 is not possible"),
+        ({"max_drop": float("nan")}, "max_drop nan is not possible"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_said_before_anything_is_read(given, said):
+    with pytest.raises(EdgennError, match=said):
+        edgenn.convert("nowhere", **given)
 
 
 def test_a_model_that_loses_too_much_is_kept_aside_and_refused(tiny, tmp_path, monkeypatch):
@@ -165,7 +185,7 @@ def test_a_converter_that_dies_costs_a_child_and_one_line(tiny, monkeypatch, tmp
     python.write_text(f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), {int(signal.SIGSEGV)})\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(EdgennError, match=r"crashed on .*SIGSEGV"):
+    with pytest.raises(EdgennError, match=r"crashed \(SIGSEGV\)"):
         tflite.convert_in_child(tiny / "run" / "model.keras", np.zeros((1, 32, 32, 3), np.uint8))
 
 
@@ -190,6 +210,8 @@ def test_only_a_scalar_rescaling_behind_the_input_is_absorbed():
         ((layers.Rescaling(1 / 128, -1.0),), (1 / 128, -1.0)),  # the plain case
         ((layers.ReLU(), layers.Rescaling(1 / 128)), (1.0, 0.0)),  # not directly behind the input
         ((layers.Rescaling([0.1, 0.2, 0.3], 0.0),), (1.0, 0.0)),  # one scale a channel, which an input cannot carry
+        ((layers.Rescaling(-1 / 255, 1.0),), (1.0, 0.0)),  # nor a negative one
+        ((layers.Rescaling(1 / 255, 0.5),), (1.0, 0.0)),  # nor a range without zero
         ((), (1.0, 0.0)),  # none at all
     ]
     x = np.random.RandomState(0).randint(0, 256, (1, 8, 8, 3)).astype("float32")

@@ -43,10 +43,12 @@ def excite(model, seed=0):
     return model
 
 
-def tflite_of(aware, folder):
+def tflite_of(aware, folder, scheme="simulated", calibration=()):
     """Converted as the child process does it, but in this one: starting TensorFlow takes longer than the conversion."""
     aware.save(folder / "aware.keras")
-    job = {"keras": "aware.keras", "out": "aware.tflite", "scheme": "simulated", "io": "uint8"}
+    np.save(folder / "calibration.npy", calibration)
+    job = {"keras": "aware.keras", "out": "aware.tflite", "scheme": scheme, "io": "uint8"}
+    job["calibration"] = str(folder / "calibration.npy")
     job = {**job, "per_tensor_dense": False, "keep_float": []}
     job.update({name: str(folder / job[name]) for name in ("keras", "out")})
     (folder / "job.json").write_text(json.dumps(job))
@@ -272,6 +274,12 @@ def test_pictures_that_reach_half_the_range_are_said_to():
         (lambda x: layers.LeakyReLU()(x), "LeakyReLU"),  # a layer of another kind
         (lambda x: layers.ReLU(4.0)(x), "another maximum"),  # an activation that TFLite does not fuse
         (lambda x: layers.Conv2D(4, 1, activation="gelu")(x), "gelu"),  # within a convolution
+        (lambda x: layers.Conv2D(4, 1, activation=layers.LeakyReLU())(x), "LeakyReLU"),  # the same as a layer
+        (lambda x: layers.Activation(layers.ReLU(1.0))(x), "it is ReLU"),
+        (lambda x: keras.ops.split(x, 2)[0], "gives 2 tensors"),  # not one tensor
+        # The device feeds bytes as they are: the input has one scale only.
+        (lambda x: layers.Concatenate()([x, layers.Conv2D(4, 1)(x)]), "the input is joined with other values"),
+        (lambda x: layers.Concatenate()([layers.Softmax(name="odds")(x), x]), "'odds' gives is joined|the input is"),
         (lambda x: layers.Conv2D(4, 3, groups=2)(x), "groups"),  # what old runtimes lack
         (lambda x: layers.Multiply()([x, x]), "Multiply"),  # two inputs
         (lambda x: layers.LayerNormalization()(x), "LayerNormalization"),  # normalises what it sees
@@ -295,6 +303,83 @@ def test_networks_within_networks_are_laid_open():
         np.testing.assert_allclose(
             simulated_scores(aware, pictures), model.predict(pictures.astype("float32"), verbose=0), atol=1e-5
         )
+
+
+def two_outputs(x):
+    pictures = keras.Input((8, 8, 3))
+    first = layers.Conv2D(4, 3)(pictures)
+    backbone = keras.Model(pictures, [first, layers.Conv2D(5, 3, strides=2)(first)])
+    return layers.Concatenate()([layers.GlobalAveragePooling2D()(tensor) for tensor in backbone(x)])
+
+
+def two_inputs(x):
+    left, right = keras.Input((6, 6, 4)), keras.Input((6, 6, 4))
+    neck = keras.Model([left, right], layers.Add()([layers.Conv2D(4, 1)(left), right]))
+    return neck([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)])
+
+
+def same_names(x):
+    for channels in (3, 4):
+        pictures = keras.Input((None, None, channels))
+        block = layers.ReLU(name="relu")(layers.Conv2D(4, 3, name="conv")(pictures))
+        x = keras.Model(pictures, block, name=f"block_{channels}")(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        two_outputs,
+        two_inputs,
+        same_names,
+        lambda x: layers.Conv2D(4, 3, name="pictures")(x),  # the name of our own input
+        lambda x: keras.ops.concatenate([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)], axis=-1),  # no layer
+        lambda x: layers.Conv2D(4, 3)(layers.Rescaling(-1.0, 1.0)(x)),  # a scale that no tensor has
+        lambda x: layers.Conv2D(4, 3)(layers.Rescaling(1.0, 0.5)(x)),  # no zero in its range, nor so a zero point
+    ],
+)
+def test_however_it_is_put_together_it_computes_the_same(body, tmp_path):
+    pictures, given = noise(side=8), keras.Input((8, 8, 3))
+    scaled = given if "Rescaling" in body.__code__.co_names else layers.Rescaling(1 / 255)(given)
+    model = keras.Model(given, layers.Dense(3, activation="softmax")(layers.Flatten()(body(scaled))))
+    aware = quantization_aware(model)
+    calibrate(aware, pictures)
+    with ranges.in_float(aware):
+        np.testing.assert_allclose(
+            simulated_scores(aware, pictures), model.predict(pictures.astype("float32"), verbose=0), atol=1e-5
+        )
+    check_the_file_is_the_simulation(aware, tflite_of(aware, tmp_path), pictures)
+
+
+def test_a_network_in_mixed_precision_is_converted_in_float32(tmp_path):
+    """TFLite computes nothing in float16: as it is, the converter finds no operator for any of its layers."""
+    pictures = noise(side=8)
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        given = keras.Input((8, 8, 3))
+        x = layers.Conv2D(4, 3, activation="silu")(layers.Rescaling(1 / 255)(given))
+        model = keras.Model(given, layers.Activation("softmax", dtype="float32")(layers.Dense(3)(layers.Flatten()(x))))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    expected = model.predict(pictures.astype("float32"), verbose=0)
+    scores = scores_of(tflite_of(model, tmp_path, "tensorflow", pictures), pictures)
+    np.testing.assert_allclose(scores, expected, atol=0.03)
+
+
+def test_an_input_that_is_joined_with_features_takes_bytes_all_the_same(tmp_path):
+    """TensorFlow's quantizer would give it the features' scale, and bytes would mean something else."""
+    pictures, given = noise(side=8), keras.Input((8, 8, 3))
+    scaled = layers.Rescaling(1 / 255)(given)
+    joined = layers.Concatenate()([scaled, layers.Conv2D(4, 3, padding="same", bias_initializer="ones")(scaled)])
+    model = keras.Model(given, layers.Dense(3, activation="softmax")(layers.Flatten()(joined)))
+    content = tflite_of(model, tmp_path, "tensorflow", pictures)
+    tensor = flatbuffer.parse(content).tensors[flatbuffer.parse(content).inputs[0]]
+    assert (tensor.dtype, tensor.scales, tensor.zero_points) == ("uint8", (1.0,), (0,))
+    expected = model.predict(pictures.astype("float32"), verbose=0)
+    np.testing.assert_allclose(scores_of(content, pictures), expected, atol=0.05)
+    bare = keras.Model(given, layers.Flatten()(layers.Concatenate()([given, 300 * layers.Conv2D(4, 1)(given)])))
+    with pytest.raises(SystemExit, match="put a Rescaling behind the input"):
+        tflite_of(bare, tmp_path, "tensorflow", pictures)
 
 
 def test_layers_used_twice_stay_one_kernel():

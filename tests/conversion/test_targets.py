@@ -69,6 +69,8 @@ def test_a_float_network_runs_on_a_pi_only() -> None:
     ("name", "values", "reason"),
     [
         ("FULLY_CONNECTED", {"version": 12}, "FULLY_CONNECTED up to version 10 and the model needs 12"),
+        # The version of the int8 form: to convert once more mends nothing.
+        ("SOFTMAX", {"name": "LOG", "version": 2}, "needs 2 (layer 'dense_1'): run it with ai-edge-litert (64-bit sys"),
         ("SOFTMAX", {"name": "STABLEHLO_ADD"}, "has no STABLEHLO_ADD"),
         ("SOFTMAX", {"name": "FlexErf", "custom": True}, "FlexErf is a custom operator"),
         ("SOFTMAX", {"name": "edgetpu-custom-op", "custom": True}, "compiled for the Edge TPU"),
@@ -183,7 +185,9 @@ def test_there_is_no_other_target(tiny: ModelFile) -> None:
 
 @pytest.mark.skipif(not CORAL.exists(), reason="Coral's test models are not here")
 def test_google_s_models_run_where_google_runs_them() -> None:
-    for path in CORAL.glob("*.tflite"):
+    models = sorted(CORAL.glob("*.tflite"))
+    assert models
+    for path in models:
         model = load(path)
         assert check(model, "coral").ok, path
         assert check(model, "pi").ok == ("edgetpu" not in path.name), path

@@ -91,6 +91,23 @@ def kernels(step: Step, shape: tuple[int | None, ...]) -> list[Kernel]:
     return [made]
 
 
+def input_scaling(layer: Any, low: float = 0.0, high: float = 255.0) -> tuple[float, float] | None:
+    """Scale and offset of a Rescaling that an int8 input carries by itself; None where it cannot, or for another layer.
+
+    A tensor's scale is positive and its zero point one of the 256 steps, so 0 must be among the values.
+
+    Args:
+      layer: what stands directly behind the input.
+      low, high: the lowest and the highest value of the input.
+    """
+    if type(layer).__name__ != "Rescaling" or np.ndim(layer.scale) or np.ndim(layer.offset):
+        return None
+    scale, offset = float(layer.scale), float(layer.offset)
+    nearly = 1e-6 * abs(scale) * (high - low)
+    carried = scale > 0 and low * scale + offset <= nearly and high * scale + offset >= -nearly
+    return (scale, offset) if carried else None
+
+
 def affine(step: Step, shape: tuple[int | None, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A BatchNormalization (with its moving statistics) or Rescaling as gain and offset, float32 (channels,).
 
@@ -121,7 +138,10 @@ def activation_of(step: Step) -> str:
     if step.kind == "Softmax":
         return "softmax"
     function = getattr(layer, "activation", None)
-    return getattr(function, "__name__", "linear") if function is not None else "linear"
+    if function is None:
+        return "linear"
+    # An activation may be a layer too, or a partial, which have no name of their own.
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _bias(layer: Any, channels: int) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ class _Reader:
 
     def read(self, model: Any) -> Network:
         start = self._tensor(model.inputs[0])
-        end = self._walk(model, start)
+        end = self._walk(model, (start,))[0]
         return Network(self._steps, start, end, self._shapes)
 
     def _tensor(self, keras_tensor: Any) -> int:
@@ -91,23 +91,25 @@ class _Reader:
         self._shapes[number] = tuple(keras_tensor.shape)
         return number
 
-    def _walk(self, model: Any, start: int) -> int:
-        """Append the steps of `model`, fed with tensor `start`; gives its output's number."""
-        known = {id(model.inputs[0]): start}
+    def _walk(self, model: Any, starts: tuple[int, ...]) -> tuple[int, ...]:
+        """Append the steps of `model`, fed with the tensors `starts`; gives its outputs' numbers."""
+        known = {id(tensor): start for tensor, start in zip(model.inputs, starts, strict=True)}
         for node in _in_order(model):
             layer, inputs, outputs = node.operation, node.input_tensors, node.outputs
             if isinstance(layer, self._keras.layers.InputLayer):
                 continue
             read = tuple(known[id(tensor)] for tensor in inputs)
             if isinstance(layer, self._keras.Sequential):
-                known[id(outputs[0])] = self._walk(layer._functional, read[0])
+                ends = self._walk(layer._functional, read)
             elif isinstance(layer, self._keras.Model) and getattr(layer, "_nodes_by_depth", None):
-                known[id(outputs[0])] = self._walk(layer, read[0])
+                ends = self._walk(layer, read)
+            elif len(outputs) != 1:
+                raise EdgennError(f"{layer.name} ({type(layer).__name__}) gives {len(outputs)} tensors, not one")
             else:
-                number = self._tensor(outputs[0])
-                self._steps.append(Step(layer, read, number))
-                known[id(outputs[0])] = number
-        return known[id(model.outputs[0])]
+                ends = (self._tensor(outputs[0]),)
+                self._steps.append(Step(layer, read, ends[0]))
+            known.update((id(tensor), end) for tensor, end in zip(outputs, ends, strict=True))
+        return tuple(known[id(tensor)] for tensor in model.outputs)
 
 
 def _in_order(model: Any) -> Iterator[Any]:

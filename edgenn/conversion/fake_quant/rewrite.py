@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from edgenn.extras import require
 from edgenn_device.errors import EdgennError
 
-from .folding import AFFINE, CONVOLUTIONS, Kernel, activation_of, affine, kernels
+from .folding import AFFINE, CONVOLUTIONS, Kernel, activation_of, affine, input_scaling, kernels
 from .network import Network, Step, steps_of
 
 # TFLite computes these at one scale for all they read and give (TensorFlow, tfl_ops.td: SameOperandsAndResultsScale).
@@ -32,6 +30,8 @@ _SAME_SCALE = {
     "SpatialDropout2D",
     "ZeroPadding2D",
 }
+# Name of the input.
+PICTURES = "pictures"
 # What they give lies between the steps of what they read.
 _AVERAGES = {"AveragePooling2D"}
 # The range of TFLite's int8 softmax, whatever is measured (tensorflow/lite/kernels/activations.cc: 1/256 and −128).
@@ -94,7 +94,7 @@ class _Partition:
         self._parts: list[_Part] = []
         self._done: set[int] = set()  # outputs of steps that became part of an earlier one
         self._made: dict[tuple[Any, ...], list[tuple[Any, Kernel]]] = {}  # a layer used twice stays one layer
-        self._uses: dict[str, int] = {}  # by name of a layer, how often it was made again
+        self._names = {PICTURES}
         self._fresh = 0
 
     def parts(self) -> list[_Part]:
@@ -108,10 +108,11 @@ class _Partition:
         """The input, rounded to bytes; a Rescaling directly behind it comes before that, as the input's scale."""
         network, (low, high) = self._network, self._input_range
         first = network.only_reader(network.input)
-        if first and first.kind == "Rescaling" and not np.ndim(first.layer.scale) and not np.ndim(first.layer.offset):
-            scale, offset = float(first.layer.scale), float(first.layer.offset)
-            ends = sorted((low * scale + offset, high * scale + offset))
-            self._add(self._again(first), (network.input,), first.output, fixed=(ends[0], ends[1]))
+        scaling = input_scaling(first.layer, low, high) if first else None
+        if first and scaling:
+            scale, offset = scaling
+            ends = low * scale + offset, high * scale + offset
+            self._add(self._again(first), (network.input,), first.output, fixed=ends)
             self._done.add(first.output)
         else:
             self._add(None, (), network.input, fixed=(low, high))
@@ -145,7 +146,7 @@ class _Partition:
             last = count == len(step.inputs) - 1
             output, name = (step.output, step.name) if last else (self._new(), f"{step.name}_{count}")
             relu = self._relu_behind(output) if last else None
-            self._add(layers.Add(name=name, dtype="float32"), (left, right), output, rounded=relu is None)
+            self._add(layers.Add(name=self._name(name), dtype="float32"), (left, right), output, rounded=relu is None)
             left = output
 
     def _convolution(self, step: Step) -> None:
@@ -174,7 +175,7 @@ class _Partition:
         self._chain(self._made[key], step, shape, self._new() if softmax else end)
         if softmax:
             keras = require("keras")
-            layer = keras.layers.Softmax(name=f"{step.name}_softmax", dtype="float32")
+            layer = keras.layers.Softmax(name=self._name(f"{step.name}_softmax"), dtype="float32")
             self._add(layer, (self._parts[-1].output,), end, fixed=SOFTMAX_RANGE)
 
     def _chain(self, layers: list[tuple[Any, Kernel]], step: Step, shape: tuple[int | None, ...], end: int) -> None:
@@ -184,7 +185,8 @@ class _Partition:
         read = step.inputs
         if flat:
             pixel = self._new()
-            reshape = keras.layers.Reshape((1, 1, shape[-1]), name=f"{step.name}_pixel", dtype="float32")
+            name = self._name(f"{step.name}_pixel")
+            reshape = keras.layers.Reshape((1, 1, shape[-1]), name=name, dtype="float32")
             self._add(reshape, read, pixel, same_scale=True, rounded=False)
             read = (pixel,)
         for position, (layer, kernel) in enumerate(layers):
@@ -193,14 +195,15 @@ class _Partition:
             self._add(layer, read, output, kernel=kernel)
             read = (output,)
         if flat:
-            reshape = keras.layers.Reshape((shape[-1],), name=f"{step.name}_flat", dtype="float32")
+            reshape = keras.layers.Reshape((shape[-1],), name=self._name(f"{step.name}_flat"), dtype="float32")
             self._add(reshape, read, end, same_scale=True, rounded=False)
 
     def _layer(self, kernel: Kernel) -> Any:
         from . import layers
 
         kind = getattr(layers, f"Quantized{kernel.kind}")
-        shared = {"name": kernel.name, "activation": kernel.activation, "dtype": "float32", **kernel.options}
+        name = self._name(kernel.name)
+        shared = {"name": name, "activation": kernel.activation, "dtype": "float32", **kernel.options}
         if kernel.kind == "Conv2D":
             return kind(kernel.channels, kernel.weights.shape[:2], **shared)
         if kernel.kind == "DepthwiseConv2D":
@@ -216,9 +219,19 @@ class _Partition:
     def _again(self, step: Step) -> Any:
         """A layer of the same settings for another network; it has no weights. Where a step uses a layer once more, it
         is a layer of its own."""
-        uses = self._uses[step.name] = self._uses.get(step.name, 0) + 1
-        name = step.name if uses == 1 else f"{step.name}_use{uses}"
-        return type(step.layer).from_config({**step.layer.get_config(), "name": name, "dtype": "float32"})
+        config = {**step.layer.get_config(), "name": self._name(step.name)}
+        if isinstance(step.layer, require("keras").layers.Layer):  # not so a function of keras.ops
+            config["dtype"] = "float32"
+        return type(step.layer).from_config(config)
+
+    def _name(self, wanted: str) -> str:
+        """A name of its own: a layer may be used again, and networks within a network may use a name each."""
+        name, uses = wanted, 1
+        while name in self._names:
+            uses += 1
+            name = f"{wanted}_use{uses}"
+        self._names.add(name)
+        return name
 
     def _new(self) -> int:
         """A number for a tensor that the float network does not have."""
@@ -240,10 +253,14 @@ def _assembled(network: Network, parts: list[_Part], name: str) -> Any:
         if part.rounded and not part.same_scale:
             sites[groups[part.output]] = sites.get(groups[part.output], 0) + 1
     fixed = {groups[part.output]: part.fixed for part in parts if part.fixed}
+    for part in parts:
+        if part.fixed and sites[groups[part.output]] > 1:
+            what = "the input" if part is parts[0] else f"what {part.layer.name!r} gives"
+            raise EdgennError(f"{what} is joined with other values at one scale, and has a scale that cannot change")
     rounding: dict[int, Any] = {}
     used: dict[int, int] = {}
     labels: dict[str, int] = {}
-    pictures = keras.Input(network.shapes[network.input][1:], name="pictures", dtype="float32")
+    pictures = keras.Input(network.shapes[network.input][1:], name=PICTURES, dtype="float32")
     tensors = {network.input: pictures}
     for part in parts:
         read = [tensors[number] for number in part.inputs]

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from edgenn_device.graph import Graph, Operator, Tensor
 from edgenn_device.operators import EDGETPU
+from edgenn_device.soundness import LARGEST_GAIN, gain
 
 from .base import CONVERT_INT8, Finding, Target, instead
 
 RUNTIME = "tflite-runtime 2.14"
+NEWER = "run it with ai-edge-litert (64-bit systems)"
 _RUNTIME_TABLE = Path(__file__).with_name("tflite_runtime_2_14.json")
 
 
@@ -24,6 +26,13 @@ def runtime_operators() -> dict[str, int]:
     """The highest version of each operator that tflite-runtime 2.14 has; what it lacks is not in it."""
     table: dict[str, int] = json.loads(_RUNTIME_TABLE.read_text())
     return table
+
+
+def _is_int8(operator: Operator, tensors: Sequence[Tensor]) -> bool:
+    """Whether the version is that of its int8 form: no conversion mends that, but for a Dense layer's scales."""
+    if operator.name == "FULLY_CONNECTED":
+        return False
+    return tensors[operator.outputs[0]].dtype == "int8" and tensors[operator.inputs[0]].dtype == "int8"
 
 
 def _findings(graph: Graph, content: bytes) -> Iterator[Finding]:
@@ -40,9 +49,12 @@ def _findings(graph: Graph, content: bytes) -> Iterator[Finding]:
             yield Finding(
                 index,
                 f"{RUNTIME} has {name} up to version {available[name]} and the model needs {version}",
-                f"{CONVERT_INT8}, or run it with ai-edge-litert (64-bit systems)",
+                f"{'' if _is_int8(operator, graph.tensors) else f'{CONVERT_INT8}, or '}{NEWER}",
                 one_scale_mends=name == "FULLY_CONNECTED",
             )
+        elif (found := gain(operator, graph.tensors)) >= LARGEST_GAIN:
+            what = f"{name} multiplies its sums by {found:.3g}, and LiteRT's XNNPACK by less than {LARGEST_GAIN:g}"
+            yield Finding(index, what, "convert it again with --quantization equalized")
         elif _is_hybrid_per_channel(operator, graph.tensors):
             # It raises no error: a model measured so had 10% accuracy on ten classes.
             yield Finding(
