@@ -37,7 +37,7 @@ Examples:
     "--split",
     type=click.Choice(["train", "validation", "test", "all"]),
     help="Photos to use.  [default: test if there is such a folder; else validation, if there is such a folder or the "
-    "model was trained on these photos; else all]",
+    "model was trained on some of the photos; else all]",
 )
 @shared.classes
 @shared.labels

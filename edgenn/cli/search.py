@@ -44,7 +44,10 @@ Examples:
 )
 @click.option("--timeout", metavar="TIME", help="Begin no further trial after this time, for instance 2h.")
 @click.option(
-    "--networks", metavar="NAME[,NAME...]", help="Networks to choose from, with commas between.  [default: all]"
+    "--networks",
+    metavar="NAME[,NAME...]",
+    callback=shared.names,
+    help="Networks to choose from, with commas between.  [default: all]",
 )
 @click.option(
     "--weights",
@@ -64,6 +67,7 @@ def command(
     max_latency: str | None,
     max_size: str | None,
     timeout: str | None,
+    networks: tuple[str, ...] | None,
     recipe: Path | None,
     as_json: bool,
     **options: Any,
@@ -87,24 +91,19 @@ def command(
     from edgenn.search.searcher import check_found, search
     from edgenn.training import Recipe
 
-    networks = _names(options.pop("networks"))
     with _Screen() as screen:
         result = search(
             photos,
             out,
             limits=limits,
             timeout=seconds,
-            networks=networks,
+            networks=networks or (),
             recipe=Recipe.load(recipe) if recipe else None,
             watcher=screen,
             **options,
         )
     click.echo(json.dumps(result.to_dict()) if as_json else _text(result))
     check_found(result)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _text(result: Search) -> str:

@@ -146,7 +146,7 @@ def evaluate(
       photos: `PHOTOS/<class>/*`, or `PHOTOS/{train,validation,test}/<class>/*`; classes are matched by name, and may
         be fewer than the model knows.
       split: "train", "validation", "test" or "all". None takes the test photos; where there are none the validation
-        photos, if these are in a folder or the photos are those the model was trained on; else all.
+        photos, if these are in a folder or the model was trained on some of the photos; else all.
       labels: a file with one label a line, for a model that carries none.
       classes: the folders to use; None takes all.
       progress: called with (pictures done, pictures in all).
@@ -167,9 +167,11 @@ def evaluate(
     asked = opened(model, labels=labels, runtime=runtime, threads=threads)
     dataset, notes = _scanned(photos, classes, asked)
     names, place = _matched(dataset.labels, asked, notes)
-    chosen, pictures = _chosen(dataset, split, asked.fingerprint)
-    if chosen in ("train", "all") and dataset.fingerprint == asked.fingerprint:
+    chosen, pictures = _chosen(dataset, split, asked)
+    if data.among(pictures, asked.trained_on):
         notes.append("The model was trained on these pictures, or on some of them: on new ones it will do worse.")
+    elif split is None and chosen == "validation" and dataset.split_rule != "folders" and _seen(dataset, asked):
+        notes.append("The model was trained on some of these photos: it is measured on those set aside by content.")
     answers, kept, problems = _answers(asked, pictures, progress)
     if not kept:
         raise EdgennError(f"none of the {len(pictures)} pictures in {photos} can be read: {problems[0].reason}")
@@ -304,11 +306,18 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _chosen(dataset: data.Dataset, split: str | None, fingerprint: str) -> tuple[str, list[data.Picture]]:
+def _seen(dataset: data.Dataset, asked: Model) -> bool:
+    """Whether the model was trained on other photos of which some are here too."""
+    return dataset.fingerprint != asked.fingerprint and any(
+        data.among(part, asked.trained_on) for part in dataset.splits.values()
+    )
+
+
+def _chosen(dataset: data.Dataset, split: str | None, asked: Model) -> tuple[str, list[data.Picture]]:
     """The split to measure on, and its pictures."""
     if split is None:
         # A validation split by content, of photos that the model never saw, would leave most of them unused.
-        meant = dataset.split_rule == "folders" or dataset.fingerprint == fingerprint
+        meant = dataset.split_rule == "folders" or dataset.fingerprint == asked.fingerprint or _seen(dataset, asked)
         split = "test" if dataset.splits.get("test") else "validation" if meant else "all"
     parts = dataset.splits.values() if split == "all" else [dataset.splits.get(split, ())]
     pictures = [picture for part in parts for picture in part]

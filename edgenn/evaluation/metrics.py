@@ -208,15 +208,18 @@ def minimum_confidence(confidence: ArrayLike, right: ArrayLike) -> float | None:
       right: whether it was right, bool (n,).
 
     Returns:
-      That score, half-way to the next picture's; None where fewer than `_FEWEST_BELOW` pictures lie below it, which is
+      That score, half-way to the next higher one; None where fewer than `_FEWEST_BELOW` pictures lie below it, which is
       too few to tell, or all do.
     """
     order = np.argsort(np.asarray(confidence, np.float64), kind="stable")
     scores, correct = np.asarray(confidence, np.float64)[order], np.asarray(right, bool)[order]
     if len(scores) == 0:
         return None
-    last = int(np.argmax(np.cumsum(np.where(correct, -1, 1))))
-    if correct[: last + 1].all() or last + 1 < _FEWEST_BELOW or last + 1 == len(scores):
+    # Pictures of one score, of which int8 has 256, are above or below together.
+    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    gained = np.cumsum(np.where(correct, -1, 1))
+    last = int(ends[np.argmax(gained[ends])])
+    if gained[last] <= 0 or last + 1 < _FEWEST_BELOW or last + 1 == len(scores):
         return None
     return float((scores[last] + scores[last + 1]) / 2)
 

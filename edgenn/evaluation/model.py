@@ -38,6 +38,7 @@ class Model:
       input: how a picture becomes its input.
       runtime: what computes it, as figures are to be labelled.
       fingerprint: of the photos it was trained on; "" when nothing says it.
+      trained_on: the beginnings of some of their digests, as `data.Dataset.sample` gives them.
       notes: sentences on what had to be assumed.
       scores: uint8 (n, height, width, channels), as `preprocess.to_bytes` gives them -> float32 (n, classes).
     """
@@ -48,6 +49,7 @@ class Model:
     input: InputSpec
     runtime: str
     fingerprint: str
+    trained_on: str
     notes: tuple[str, ...]
     scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -138,6 +140,7 @@ def _of_classifier(classifier: Classifier) -> Model:
         input=file.input,
         runtime=classifier.interpreter.description,
         fingerprint=str(training.get("fingerprint", "")),
+        trained_on=str(training.get("trained_on", "")),
         notes=tuple(file.assumed),
         scores=scores,
     )
@@ -155,7 +158,9 @@ def _of_keras(network: Any, name: str, record: dict[str, Any], labels: str | os.
             f"The input takes pixels 0 to 255, {spec.colour}; pictures are stretched to {spec.height}x{spec.width}."
         )
     classes = _classes(network, name)
-    known = _read_labels(labels) if labels is not None else tuple(map(str, record.get("labels", ())))
+    known = tuple(map(str, record.get("labels", ())))
+    if labels is not None:
+        known = model_file.read_labels(labels, classes)
     if known and len(known) != classes:
         raise EdgennError(f"{name} has {classes} outputs and {len(known)} labels: give --labels with one line each")
 
@@ -169,6 +174,7 @@ def _of_keras(network: Any, name: str, record: dict[str, Any], labels: str | os.
         input=spec,
         runtime=f"keras {keras.__version__}, tensorflow {tensorflow.__version__}",
         fingerprint=str(record.get("fingerprint", "")),
+        trained_on=str(record.get("trained_on", "")),
         notes=tuple(notes),
         scores=scores,
     )
@@ -237,11 +243,3 @@ def _classes(network: Any, name: str) -> int:
 
 def _written(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('?' if side is None else str(side) for side in shape)})"
-
-
-def _read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgennError(f"the labels {path} cannot be read ({error}): give a text file, one label a line") from None
-    return tuple(line.strip() for line in text.rstrip().splitlines())

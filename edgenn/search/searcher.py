@@ -71,6 +71,7 @@ def search(
         raise EdgennError(f"--trials {trials} searches nothing: give 1 or more")
     for module in ("tensorflow", "matplotlib", "jinja2", "optuna"):
         require(module)
+    data.check_apart(photos, out)
     base, target = (recipe or Recipe()).replace(**changes), _usable(Path(out))
     start = _there(weights or (base.weights,))
     base = replace(base, weights="none")

@@ -1,7 +1,7 @@
 """The state of an unfinished run on disk: written aside and renamed after every epoch, read when the run is resumed.
 
-RUN/unfinished holds run.json (what is being trained: recipe and photos) and one file for each stage of training. It
-appears with the first epoch done and goes when the run is complete; a process that is killed at any moment leaves
+RUN/unfinished holds training.json (what is being trained: recipe and photos) and one file for each stage of training.
+It appears with the first epoch done and goes when the run is complete; a process that is killed at any moment leaves
 either the state of one epoch or of the next. Refuses to go on with other settings or other photos.
 """
 

@@ -113,9 +113,12 @@ def answers(
         hashlib.sha256(photos.names.tobytes()).hexdigest(),
     ]
     folder = cache_folder() / "teachers" / hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
-    missing = [view for view in range(recipe.views) if not _file(folder, view).exists()]
+    shape = photos.count, photos.classes
+    missing = [view for view in range(recipe.views) if _kept(_file(folder, view), shape) is None]
     if missing:
-        theirs, _ = photo_feed(photos.pictures, teacher.input, photos.classes, recipe)
+        theirs, problems = photo_feed(photos.pictures, teacher.input, photos.classes, recipe)
+        if problems:  # the student has it already: its rows and the teacher's would no longer be of the same photos
+            raise EdgennError(f"{problems[0].path}: {problems[0].reason}")
         for number, view in enumerate(missing):
             before = number * photos.count
 
@@ -128,7 +131,10 @@ def answers(
                 np.save(file, scores)
         _forget(folder.parent)
     os.utime(folder)
-    return np.stack([np.load(_file(folder, view)) for view in range(recipe.views)])
+    kept = [_kept(_file(folder, view), shape) for view in range(recipe.views)]
+    if any(scores is None for scores in kept):
+        raise EdgennError(f"the disk of {folder} gives back other bytes than were written: set XDG_CACHE_HOME")
+    return np.stack([scores for scores in kept if scores is not None])
 
 
 class TaughtFeed(Feed):
@@ -182,6 +188,15 @@ def _answer(
         scores[index] = said[:, teacher.columns]
         done(int(index[-1]) + 1)
     return scores
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
+    """A view's answers; None if there are none, or not as many."""
+    try:
+        scores: NDArray[np.float16] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return scores if scores.dtype == np.float16 and scores.shape == shape else None
 
 
 def _file(folder: Path, view: int) -> Path:

@@ -211,9 +211,7 @@ def find(
         judged=doubted.judged,
         leaked=tuple(Copies(photo_at(place), photo_at(across_splits[place])) for place in leaking),
         unleaked_accuracy=_without(evaluation, seen.places[leaking]),
-        contradictions=tuple(
-            Copies(photo_at(one), photo_at(other)) for one, other in _once_each(across_labels) if other >= 0
-        ),
+        contradictions=tuple(Copies(photo_at(one), photo_at(other)) for one, other in _once_each(across_labels)),
         blurred=tuple(photo_at(place) for place in blurred[np.argsort(seen.looks.sharpness[blurred])]),
         looked=len(seen.pictures),
         small=tuple(

@@ -164,8 +164,10 @@ class Recipe:
             if value is None and name in _RESOLVED:
                 continue
             _within(name, value, low, high)
-            if name in _WHOLE and value != int(value):
-                raise EdgennError(f"{name} {value!r} is not possible: give a whole number")
+            if name in _WHOLE:
+                if value != int(value):
+                    raise EdgennError(f"{name} {value!r} is not possible: give a whole number")
+                object.__setattr__(self, name, int(value))  # of 32.0, which TOML and JSON keep as it was written
         self._input(self.size or 32)  # checks resize
 
     @property

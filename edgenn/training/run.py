@@ -23,6 +23,8 @@ from .recipe import Recipe
 MODEL, LABELS, SETTINGS, HISTORY = "model.keras", "labels.txt", "run.json", "history.csv"
 CURVES, CONFUSION = "curves.png", "confusion.png"
 SCHEMA = 1
+# What runs of earlier versions do not say.
+_LATER = ("trained_on",)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Run:
       photos: the folder of photos it was trained on, absolute.
       labels: class names in the order of the outputs.
       recipe: every setting.
-      fingerprint: of the photos (see `edgenn.data`).
+      fingerprint: of the photos, and `trained_on` a sample of them (see `edgenn.data.Dataset`).
       parameters: number of weights.
       epochs: epochs done; `best_epoch` is the one whose weights were kept.
       seconds: wall time from photos to model.
@@ -56,6 +58,7 @@ class Run:
     pictures: int
     interrupted: bool
     versions: dict[str, str]
+    trained_on: str = ""
 
     @property
     def network(self) -> str:
@@ -107,7 +110,7 @@ class Run:
                 photos=Path(values["photos"]),
                 labels=tuple(values["labels"]),
                 recipe=Recipe.from_dict(values["recipe"], str(settings)),
-                **{name: values[name] for name in known},
+                **{name: values[name] for name in known if name in values or name not in _LATER},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise EdgennError(f"{settings} is damaged ({error}): train again") from None

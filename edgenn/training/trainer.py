@@ -71,8 +71,7 @@ def train(
     0.86
     """
     started = time.perf_counter()
-    if Path(out).resolve().is_relative_to(Path(photos).resolve()):
-        raise EdgennError(f"{out} lies in the photos, and its plots would be trained on: give an --out elsewhere")
+    data.check_apart(photos, out)
     target, watcher = finish.usable(Path(out), overwrite, resume), watcher or Watcher()
     recipe, fingerprint = _settings(target, recipe, changes, resume)
     dataset = data.scan(photos, recipe.classes or None)
@@ -124,6 +123,7 @@ def train(
             pictures=validation.count,
             interrupted=interrupted,
             versions=versions(),
+            trained_on=dataset.sample,
         )
         matrix = metrics.confusion(validation.labels, scores.argmax(1), len(dataset.labels))
         if distribute.is_chief(strategy):

@@ -26,7 +26,7 @@ def by_colour(tensors):
 
 
 # Its outputs are in another order than the folders.
-MODEL = Model("colours.tflite", ("red", "green", "blue"), 3, InputSpec(8, 8), "by hand 1.0", "", (), by_colour)
+MODEL = Model("colours.tflite", ("red", "green", "blue"), 3, InputSpec(8, 8), "by hand 1.0", "", "", (), by_colour)
 
 
 def paint(path: Path, colour: str, seed: int) -> None:
@@ -182,12 +182,40 @@ def test_a_split_that_is_not_there_is_refused(tmp_path, photos):
 
 def test_photos_that_the_model_was_trained_on_are_tried_on_its_validation_split(photos):
     dataset = data.scan(photos)
-    trained = replace(MODEL, fingerprint=dataset.fingerprint)
+    trained = replace(MODEL, fingerprint=dataset.fingerprint, trained_on=dataset.sample)
     result = evaluate(trained, photos)
     assert result.split == "validation"
     assert set(result.paths) == {picture.path for picture in dataset.splits["validation"]}
     assert not result.notes
     assert "trained on these pictures" in evaluate(trained, photos, split="all").notes[0]
+
+
+@pytest.mark.parametrize("split", [None, "validation"])
+def test_photos_of_which_some_were_trained_on_are_tried_on_the_others(photos, split):
+    """One photo more, or two classes of three: another fingerprint, and the same training photos."""
+    before = data.scan(photos)
+    trained = replace(MODEL, fingerprint=before.fingerprint, trained_on=before.sample)
+    some = evaluate(trained, photos, split=split, classes=["red", "blue"])
+    paint(photos / "red" / "new.png", "red", 99)
+    more = evaluate(trained, photos, split=split)
+    seen = {picture.path for picture in before.splits["train"]}
+    for result in (some, more):
+        assert result.split == "validation"
+        assert seen.isdisjoint(result.paths)
+        said = ("The model was trained on some of these photos: it is measured on those set aside by content.",)
+        assert result.notes == (said if split is None else ())
+    assert "trained on these pictures" in evaluate(trained, photos, split="train").notes[0]
+    assert "trained on these pictures" in evaluate(trained, photos, split="all").notes[0]
+
+
+def test_photos_that_it_has_never_seen_are_all_tried(photos, tmp_path):
+    before = data.scan(photos)
+    trained = replace(MODEL, fingerprint=before.fingerprint, trained_on=before.sample)
+    for colour in ("red", "blue"):
+        for index in range(4):
+            paint(tmp_path / "new" / colour / f"{index}.png", colour, 5000 + index)
+    result = evaluate(trained, tmp_path / "new")
+    assert (result.split, result.pictures, result.notes) == ("all", 8, ())
 
 
 def test_a_model_trained_on_some_folders_is_tried_on_those(photos):

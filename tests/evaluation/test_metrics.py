@@ -167,6 +167,23 @@ def test_senseless_input_is_refused(wrong):
         wrong()
 
 
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=40), st.randoms())
+def test_the_minimum_confidence_is_the_best_there_is_in_whatever_order(pictures, random):
+    """Against all thresholds, with scores of which many are equal."""
+    scores, right = ([one[part] for one in pictures] for part in (0, 1))
+    found = metrics.minimum_confidence(np.array(scores) / 256, right)
+    random.shuffle(pictures)
+    assert found == metrics.minimum_confidence([score / 256 for score, _ in pictures], [ok for _, ok in pictures])
+    if found is None:
+        return
+
+    def gain(least):
+        return sum(-1 if ok else 1 for score, ok in pictures if score / 256 < least)
+
+    assert gain(found) == max(gain(score / 256) for score in range(14))
+    assert 5 <= sum(score / 256 < found for score in scores) < len(scores)
+
+
 def test_no_figure_is_a_silent_zero():
     assert math.isnan(metrics.class_figures(np.zeros((1, 1), np.int64)).precision[0])
 

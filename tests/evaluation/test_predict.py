@@ -88,8 +88,10 @@ def test_a_foreign_keras_model_is_asked_for_its_shape(run, network, keras, tmp_p
     labels = tmp_path / "labels.txt"
     labels.write_text("w\nx\ny\nz\n\n")
     assert opened(foreign, labels=labels).labels == ("w", "x", "y", "z")
+    labels.write_text("0  w\n1  x\n2  y\n3  z\n")  # Coral's, read as for a .tflite
+    assert opened(foreign, labels=labels).labels == ("w", "x", "y", "z")
     labels.write_text("w\nx\n")
-    with pytest.raises(EdgennError, match="4 outputs and 2 labels"):
+    with pytest.raises(EdgennError, match="2 labels and the model 4 scores"):
         opened(foreign, labels=labels)
     # Another model beside a run's record: what the record says is not about it.
     (tmp_path / "model.keras").write_bytes(b"")

@@ -208,6 +208,12 @@ def test_two_processes_share_one_search(photos, tmp_path):
     assert max(len(answer["outcomes"]) for answer in answers) == len(found)
 
 
+def test_a_search_is_not_written_among_the_photos(photos):
+    with pytest.raises(EdgennError, match="lies in the photos"):
+        searcher.search(photos, photos / "found", trials=1, networks=NETWORKS, recipe=BASE)
+    assert not (photos / "found").exists()
+
+
 def test_ctrl_c_puts_the_trial_back(photos, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

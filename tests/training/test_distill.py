@@ -74,6 +74,24 @@ def test_a_teacher_of_another_size_is_shown_the_same_view(keras, photos_of, tmp_
     assert told[-1] == (small.count, small.count), "only the third view was asked"
 
 
+def test_answers_stand_in_the_rows_of_their_photos_or_not_at_all(keras, photos_of):
+    run, folder = photos_of
+    how = recipe(views=1)
+    pictures = edgenn.data.scan(folder).splits["train"]
+    small, _ = photos.photo_feed(pictures, how.input, 3, how)
+    teacher = distill.teacher(str(run), CLASSES, how.input)
+    away = pictures[0].path.rename(folder / "away.png")
+    with pytest.raises(EdgennError, match="cannot be read"):
+        distill.answers(teacher, small, how)
+    away.rename(pictures[0].path)
+    answers = distill.answers(teacher, small, how)
+    assert answers.shape == (1, small.count, 3)
+    # A file of fewer rows, as an earlier version kept them, is not taken.
+    kept = next((folder.parent / "cache").rglob("view000.npy"))
+    np.save(kept, answers[0, 1:])
+    assert np.array_equal(distill.answers(teacher, small, how), answers)
+
+
 @pytest.fixture
 def photos_of(tmp_path):
     """A trained run of 24 pixels and its photos."""

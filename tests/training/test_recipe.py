@@ -110,6 +110,12 @@ def test_a_choice_is_kept_and_a_resolved_recipe_stays_as_it_is():
     assert Recipe.from_dict(Recipe().to_dict()) == Recipe(), "what is open stays open"
 
 
+def test_a_whole_number_may_be_written_with_a_point():
+    recipe = Recipe(size=32.0, views=8.0, epochs=5.0, seed=1.0)
+    assert recipe == Recipe(size=32, views=8, epochs=5, seed=1)
+    assert all(isinstance(value, int) for value in (recipe.size, recipe.views, recipe.epochs, recipe.seed))
+
+
 def test_settings_that_contradict_each_other_are_one_line():
     with pytest.raises(EdgennError, match=r"--fine-tune-from block_3 needs trained weights: give --weights too"):
         Recipe(fine_tune_from="block_3").resolved()

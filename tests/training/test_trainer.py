@@ -210,6 +210,14 @@ def test_a_damaged_run_is_one_line(tmp_path, damage):
         Run.load(tmp_path)
 
 
+def test_a_run_of_a_version_that_kept_no_sample_of_its_photos_is_read(tiny, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"")
+    settings = json.loads((tiny / "run" / "run.json").read_text())
+    assert settings.pop("trained_on")
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    assert Run.load(tmp_path).trained_on == ""
+
+
 def test_grey_pictures_train_a_network_of_one_channel(photos, tmp_path):
     run = edgenn.train(photos, tmp_path / "run", colour="grey", **SMALL)
     from edgenn.extras import require
