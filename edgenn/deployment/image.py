@@ -233,9 +233,8 @@ def first_boot(card: Card, settings: Settings, id: str) -> dict[str, str]:
     command_line = " ".join(_text(card.boot / "cmdline.txt").split())
     if card.suite == "trixie":
         instance = f"edgenn-{id}"
-        files = {"user-data": user_data(settings)}
-        if settings.wifi is not None:
-            files["network-config"] = network_config(settings.wifi)
+        # Without Wi-Fi too: an earlier network and its key must not stay.
+        files = {"user-data": user_data(settings), "network-config": network_config(settings.wifi)}
         files["meta-data"] = f"instance-id: {instance}\n"
         # As Imager does: the kernel's word holds against meta-data, so its own has to go.
         kept = [word for word in command_line.split() if not word.startswith("ds=nocloud")]
@@ -276,8 +275,10 @@ def user_data(settings: Settings) -> str:
     return "#cloud-config\n" + json.dumps(said, indent=1, ensure_ascii=False) + "\n"
 
 
-def network_config(wifi: Wifi) -> str:
-    """cloud-init's network-config, version 2: netplan's keys."""
+def network_config(wifi: Wifi | None) -> str:
+    """cloud-init's network-config, version 2: netplan's keys. Without Wi-Fi it says what the image's own does."""
+    if wifi is None:
+        return _network({"ethernets": {"eth0": {"dhcp4": True, "optional": True}}})
     point: dict[str, Any] = {"password": wifi.key} if wifi.key else {}
     if wifi.hidden:
         point["hidden"] = True
@@ -287,7 +288,11 @@ def network_config(wifi: Wifi) -> str:
         "access-points": {wifi.ssid: point},
         "optional": True,
     }
-    return json.dumps({"network": {"version": 2, "wifis": {"wlan0": wlan}}}, indent=1, ensure_ascii=False) + "\n"
+    return _network({"wifis": {"wlan0": wlan}})
+
+
+def _network(devices: dict[str, Any]) -> str:
+    return json.dumps({"network": {"version": 2, **devices}}, indent=1, ensure_ascii=False) + "\n"
 
 
 def custom_toml(settings: Settings) -> str:

@@ -71,10 +71,10 @@ def new_key(path: str | os.PathLike[str]) -> PublicKey:
 def sign(
     model: str | os.PathLike[str], key: str | os.PathLike[str], *, password: Callable[[str], str] = getpass
 ) -> Path:
-    """Sign a file.
+    """Sign a model.
 
     Args:
-      model: what is signed, byte for byte.
+      model: a .tflite, which is signed byte for byte.
       key: a secret key of `new_key` or of `minisign -G`.
       password: asked with a prompt when the key has one.
 
@@ -82,12 +82,14 @@ def sign(
       The signature: `model` with ".sig" behind it.
 
     Raises:
-      EdgennError: no such file, no such key, or the wrong password.
+      EdgennError: no such file, no .tflite, no such key, or the wrong password.
     """
     try:
         content = Path(model).read_bytes()
     except OSError as error:
         raise EdgennError(f"{model} cannot be read: {error.strerror or error}") from None
+    if content[4:8] != b"TFL3":
+        raise EdgennError(f"{model} is not a .tflite, and a device takes nothing else: sign what edgenn convert wrote")
     text = signature(content, Path(model).name, key, password=password)
     return write_atomically(f"{os.fspath(model)}{SUFFIX}", text)
 

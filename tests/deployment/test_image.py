@@ -189,8 +189,10 @@ def test_the_kernels_command_line(tmp_path: Path) -> None:
     assert [*files] == ["user-data", "network-config", "meta-data", "cmdline.txt"]
     assert files["meta-data"] == "instance-id: edgenn-20261122-153012-3f2a9c1b\n"
     assert files["cmdline.txt"] == (TRIXIE.strip() + " regdom=GB ds=nocloud;i=edgenn-20261122-153012-3f2a9c1b\n")
-    # Without Wi-Fi the image's own network-config stays: Ethernet by DHCP.
-    assert "network-config" not in first_boot(card(boot), SETTINGS, "x")
+    # Without Wi-Fi it is what the image's own says (pi-gen, stage2/04-cloud-init/files): Ethernet by DHCP.
+    assert json.loads(first_boot(card(boot), SETTINGS, "x")["network-config"]) == {
+        "network": {"version": 2, "ethernets": {"eth0": {"dhcp4": True, "optional": True}}}
+    }
 
 
 @pytest.fixture
@@ -230,8 +232,12 @@ def test_a_card_is_written(tmp_path: Path, wheels: Path) -> None:
     assert not [path for path, content in everything.items() if b'"password"' in content.replace(b'"password":', b"")]
     assert b"f42c6fc52df0ebef" in everything[boot / "network-config"]
     assert not [path for path in everything if path.name.endswith(".new")]
-    # Again, over what is there.
+    # Again, over what is there, and without the network: neither it nor its key stays.
+    at = arguments.index("--wifi")
+    del arguments[at : at + 6]
     assert CliRunner().invoke(verb.command, arguments, catch_exceptions=False).exit_code == 0
+    everything = {path: path.read_bytes() for path in boot.rglob("*") if path.is_file() and path.suffix != ".whl"}
+    assert not [path for path, content in everything.items() if b"IEEE" in content or b"f42c6fc52df0ebef" in content]
 
 
 def test_a_card_without_room_is_left_as_it_was(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ minisign = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.tflite"
-    path.write_bytes(b"TFL3 something of a model")
+    path.write_bytes(b"\x1c\0\0\0TFL3 something of a model")
     return path
 
 
@@ -38,6 +38,14 @@ def test_what_is_signed_here_is_accepted(tmp_path: Path, model: Path) -> None:
     assert signature == tmp_path / "model.tflite.sig"
     assert "file:model.tflite" in verify(model, signature, tmp_path / "k.pub")
     assert read_keys(tmp_path / "k.pub") == [key]
+
+
+def test_what_is_no_model_is_not_signed(tmp_path: Path) -> None:
+    new_key(tmp_path / "k")
+    (tmp_path / "model.keras").write_bytes(b"PK\3\4 a zip")
+    with pytest.raises(EdgennError, match=r"model\.keras is not a \.tflite"):
+        sign(tmp_path / "model.keras", tmp_path / "k")
+    assert not (tmp_path / "model.keras.sig").exists()
 
 
 def test_a_secret_key_is_its_owners_and_never_written_over(tmp_path: Path, model: Path) -> None:
