@@ -172,7 +172,9 @@ def _change(chance: random.Random, model: Any) -> None:
         elif what == 1:
             numbers.insert(at, chance.choice((0, 1, -1, 3)))
         elif numbers:
-            numbers[at] = chance.choice((0, 1, -1, 2, 5, 64, 1000, 1 << 20, (1 << 31) - 1, numbers[at] + 1))
+            scales = (-0.0, 1e-38, 1e-9, 1e-3, 0.5, 1e6, 1e28) if isinstance(numbers[at], float) else ()
+            words = (0, 1, -1, 2, 5, 64, 1000, 1 << 20, (1 << 31) - 1, numbers[at] + 1)
+            numbers[at] = chance.choice((*words, *scales))
         setattr(subject, name, numbers)
 
 

@@ -231,8 +231,8 @@ MUTATIONS = (
     Mutation(
         "switch: a mark is renamed before its content is on the disk",
         _FILES,
-        "        os.fsync(file.fileno())\n    aside.replace(path)\n",
-        "    aside.replace(path)\n",
+        "            os.fsync(file.fileno())\n        aside.replace(path)\n",
+        "        aside.replace(path)\n",
         (f"{_TEST_FILES}a_file_is_on_the_disk_before_it_has_its_name",),
     ),
     Mutation(

@@ -44,9 +44,10 @@ def test_every_verb_shows_an_example(verb):
         (["train", "nowhere"], "--out"),  # an option that is needed
         (["train", "PHOTOS", "--out", "x", "--network", "lenet"], "unknown network 'lenet'"),  # no such network
         (["train", "PHOTOS", "--out", "x", "--classes", "circle,star"], "star"),  # no such class
-        (["train", "PHOTOS", "--out", "x", "--classes", ","], "--classes names no class"),  # an empty variable
-        (["evaluate", "MODEL", "PHOTOS", "--classes", ","], "--classes names no class"),
-        (["search", "PHOTOS", "--out", "x", "--classes", ""], "--classes names no class"),
+        (["train", "PHOTOS", "--out", "x", "--classes", ","], "--classes names none"),  # an empty variable
+        (["evaluate", "MODEL", "PHOTOS", "--classes", ","], "--classes names none"),
+        (["search", "PHOTOS", "--out", "x", "--classes", ""], "--classes names none"),
+        (["search", "PHOTOS", "--out", "x", "--networks", " ,"], "--networks names none"),
         (["run", "MODEL", "--source", "PHOTOS", "--threads", "257"], "1<=x<=256"),
         (["convert", "nowhere"], "there is no run"),  # a run that is not there
         (["evaluate", "nowhere.tflite", "PHOTOS"], "nowhere.tflite"),  # a model that is not there

@@ -25,6 +25,7 @@ from .benchmark import Benchmark, Page
 from .deployment import DEPLOYMENT
 from .int8 import INT8
 from .measure import Result, Row, measured
+from .mutations import MUTATED
 from .networks import NETWORKS
 from .places import ROOT, Places
 from .runner import RUNNING
@@ -33,7 +34,17 @@ from .training import TRAINING
 from .weight import WEIGHT
 
 # Networks first: later ones take their runs.
-BENCHMARKS: tuple[Benchmark, ...] = (*NETWORKS, *TRAINING, *INT8, *RUNNING, *DEPLOYMENT, *TAGGING, *SERVING, *WEIGHT)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    *NETWORKS,
+    *TRAINING,
+    *INT8,
+    *RUNNING,
+    *DEPLOYMENT,
+    *TAGGING,
+    *SERVING,
+    *MUTATED,
+    *WEIGHT,
+)
 # Commands of the page that are not run here, and why.
 LEFT_OUT = {
     "pytest tests/device/test_interpreter.py": "`make test` runs it",
