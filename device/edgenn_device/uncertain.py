@@ -106,7 +106,7 @@ class Keeper:
         self._kept: dict[str, Kept] = {}
         # Fingerprints of what was labelled since the start: it is not to come again.
         self._labelled: deque[int] = deque(maxlen=_MOST)
-        self._undo: deque[tuple[Kept, Path]] = deque(maxlen=_UNDO)
+        self._undo: dict[str, tuple[Kept, Path]] = {}
         self._error = ""
         # The most unsure frame since the last one was taken up: margin, result, Unix time. Written by two threads
         # without a lock: at worst one candidate is missed.
@@ -186,21 +186,24 @@ class Keeper:
             del self._kept[name]
             if kept.fingerprint is not None:
                 self._labelled.append(kept.fingerprint)
-            self._undo.append((kept, target))
+            self._undo[name] = kept, target
+            if len(self._undo) > _UNDO:
+                del self._undo[next(iter(self._undo))]
 
-    def undo(self) -> str | None:
-        """Take the last label back; the name of its frame, which waits again, or None if there is nothing to undo.
+    def undo(self, name: str) -> Kept:
+        """Take the label of a frame back: it waits again. Whose it is says who gave it, since several may label.
 
         Raises:
-          EdgennError: the file cannot be moved.
+          EdgennError: it was labelled before the start, or too long ago, or the file cannot be moved.
         """
         with self._lock:
-            if not self._undo:
-                return None
-            kept, source = self._undo.pop()
-            self._move(source, self._waiting_room, kept.name)
-            self._kept[kept.name] = kept
-            return kept.name
+            if name not in self._undo:
+                raise EdgennError("this label can no longer be taken back: move the file by hand")
+            kept, source = self._undo[name]
+            self._move(source, self._waiting_room, name)
+            del self._undo[name]
+            self._kept[name] = kept
+            return kept
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -357,6 +360,9 @@ class Keeper:
                 }
             for file in sorted(files):
                 name, _, suffix = file.rpartition(".")
+                if not _is_text(name):
+                    _log.warning("%r in %s is left alone: its name is not UTF-8", file, self._waiting_room)
+                    continue
                 if suffix == "json" and f"{name}.jpg" not in files:
                     (self._waiting_room / file).unlink(missing_ok=True)
                 elif suffix == "jpg" and name:
@@ -386,6 +392,15 @@ class Keeper:
         words = {"time": said.get("time"), "label": str(said.get("label", "")), "confidence": said.get("confidence")}
         known = float(margin) if isinstance(margin, int | float) and math.isfinite(margin) else 0.0
         return Kept(name, known, alike, size, {**words, "top": pairs})
+
+
+def _is_text(name: str) -> bool:
+    """Whether a page can hold the name of a file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def margin_of(result: Result) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -250,16 +251,42 @@ def test_a_label_moves_the_frame_to_where_training_reads(keeper: Keeper) -> None
     assert (keeper.folder / UNLABELLED / NONE_OF_THEM / f"{names[4]}.jpg").exists()
 
 
-def test_a_label_can_be_taken_back(keeper: Keeper) -> None:
-    assert keeper.undo() is None
+def test_a_label_can_be_taken_back_by_the_name_of_its_frame(keeper: Keeper) -> None:
+    keep(keeper, result(1), result(2))
+    mine, theirs = keeper.waiting()
+    keeper.label(mine.name, "shirt")
+    keeper.label(theirs.name, "shirt")
+    assert keeper.undo(mine.name) == mine  # and not the last one, which somebody else gave
+    assert keeper.waiting() == [mine]
+    assert keeper.picture(mine.name)
+    assert {it.stem for it in (keeper.folder / "shirt").iterdir()} == {theirs.name}
+    for gone in (mine.name, "../secret"):
+        with pytest.raises(EdgennError, match="can no longer be taken back: move the file by hand"):
+            keeper.undo(gone)
+
+
+def test_a_label_whose_file_was_moved_by_hand_is_told_and_can_be_tried_again(keeper: Keeper) -> None:
     keep(keeper, result(1))
     [kept] = keeper.waiting()
     keeper.label(kept.name, "shirt")
-    assert keeper.undo() == kept.name
-    assert keeper.waiting() == [kept]
-    assert keeper.picture(kept.name)
-    assert list((keeper.folder / "shirt").iterdir()) == []
-    assert keeper.undo() is None
+    there = keeper.folder / "shirt" / f"{kept.name}.jpg"
+    there.rename(keeper.folder / "aside.jpg")
+    with pytest.raises(EdgennError, match="no longer there"):
+        keeper.undo(kept.name)
+    (keeper.folder / "aside.jpg").rename(there)
+    assert keeper.undo(kept.name) == kept
+
+
+def test_a_file_whose_name_is_not_utf_8_is_left_alone(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    keep(keeper, result(1))
+    [kept] = keeper.waiting()
+    odd = keeper.folder / UNLABELLED / os.fsdecode(b"bad\xff.jpg")
+    odd.write_bytes(keeper.picture(kept.name) or b"")
+    with Keeper(keeper.folder, LABELS) as again:
+        until(lambda: again.count == 1)
+        assert again.waiting() == [kept]
+    assert "not UTF-8" in caplog.text
+    assert odd.exists()
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", "", "secret", f"{NONE_OF_THEM}/x", "a\0b"])

@@ -454,12 +454,27 @@ def test_labelling_moves_files(keeper: Keeper) -> None:
         assert web.post(f"/unlabelled/{second}", {"label": None}).json == {"waiting": 1}
         assert not (keeper.folder / UNLABELLED / f"{second}.jpg").exists()
         assert web.ask(f"/unlabelled/{first}.jpg").status == 404
-        assert web.post("/undo").json == {"name": second, "waiting": 2}
+        for unclear in (None, [], {}, {"name": 3}):
+            assert web.post("/undo", unclear).status == 400
+        told = web.post("/undo", {"name": second}).json
+        assert (told["frame"]["name"], told["waiting"]) == (second, 2)
+        assert web.post("/undo", {"name": second}).status == 409
         assert web.ask(f"/unlabelled/{second}.jpg").status == 200
         assert web.ask("/state.json").json["unlabelled"] == 2
         again = web.post(f"/unlabelled/{first}", {"label": "shirt"})
         assert again.status == 409
         assert "no longer there" in again.json["error"]
+
+
+def test_frames_are_told_from_any_one_on(keeper: Keeper) -> None:
+    with running(keeper) as web:
+        names = [it["name"] for it in web.ask("/unlabelled.json").json["frames"]]
+        for first in (0, 1, 3, 400):
+            told = web.ask(f"/unlabelled.json?from={first}").json
+            assert [it["name"] for it in told["frames"]] == names[first:]
+            assert told["waiting"] == 3
+        assert web.ask("/unlabelled.json?from=-5").json["frames"][0]["name"] == names[0]
+        assert web.ask("/unlabelled.json?from=x").status == 400
 
 
 @pytest.mark.parametrize(
@@ -780,3 +795,63 @@ def test_a_browser_labels_by_key_and_by_button(keeper: Keeper, browser: chromium
         assert keeper.count == 1
         assert browser.run("document.title") == "edgenn label"
         assert browser.log == []
+
+
+@needs_browser
+def test_a_page_takes_its_own_label_back_and_says_what_it_cannot(keeper: Keeper, browser: chromium.Chromium) -> None:
+    mine, theirs, _ = [it.name for it in keeper.waiting()]
+    shown = "document.querySelector('#picture').src"
+    with running(keeper) as web:
+        browser.open(f"{web.live.url}label")
+        browser.until(f"({shown}).includes({json.dumps(quote(mine))})")
+        browser.key("1")
+        browser.until("document.querySelector('#done').textContent === '1 labelled'")
+        assert web.post(f"/unlabelled/{theirs}", {"label": LABELS[1]}).status == 200  # in another window
+        browser.key("ArrowLeft")
+        browser.until(f"({shown}).includes({json.dumps(quote(mine))})")
+        assert {it.name for it in keeper.waiting()} >= {mine}
+        assert (keeper.folder / LABELS[1] / f"{theirs}.jpg").exists()
+        assert browser.run("document.querySelector('#undo').disabled") is True
+        browser.key("ArrowLeft")  # there is nothing of its own
+        browser.key("1")
+        browser.until("document.querySelector('#done').textContent === '1 labelled'")
+        assert (keeper.folder / LABELS[1] / f"{theirs}.jpg").exists()
+        keeper._undo.clear()  # as after a restart of the run
+        browser.key("ArrowLeft")
+        browser.until("document.querySelector('#notice').innerText.includes('move the file by hand')")
+        browser.until("document.querySelector('#undo').disabled")
+
+
+@needs_browser
+def test_skipping_leads_through_all_that_wait(
+    keeper: Keeper, browser: chromium.Chromium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_MOST_FRAMES", 2)  # of three
+    names = [it.name for it in keeper.waiting()]
+    with running(keeper) as web:
+        browser.open(f"{web.live.url}label")
+        for name in (*names, names[0]):
+            browser.until(f"document.querySelector('#picture').src.includes({json.dumps(quote(name))})")
+            browser.key("ArrowRight")
+        assert keeper.count == 3
+
+
+@needs_browser
+def test_pictures_that_nobody_sends_are_not_skipped(keeper: Keeper, browser: chromium.Chromium) -> None:
+    first, second, _ = [it.name for it in keeper.waiting()]
+    picture = "document.querySelector('#picture')"
+    shown = f"{picture}.naturalWidth === 160 && {picture}.src"
+    with running(keeper) as web:
+        port = web.port
+        browser.open(f"{web.live.url}label")
+        browser.until(f"({shown}).includes({json.dumps(quote(first))})")
+        # Those that the page has not fetched beforehand will fail.
+        browser.call("Network.setCacheDisabled", cacheDisabled=True)
+    browser.key("ArrowRight")
+    browser.until("document.querySelector('#notice').innerText.includes('does not answer')")
+    browser.key("ArrowRight")
+    browser.key("1")
+    with running(keeper, port=port):
+        browser.until(f"({shown}).includes({json.dumps(quote(second))})")
+        browser.until("document.querySelector('#notice').hidden")
+    assert keeper.count == 3

@@ -29,7 +29,7 @@ from ..events import thumbnail
 from ..health import Health
 from ..picture_header import read_header
 from ..sinks.base import About
-from ..uncertain import Keeper
+from ..uncertain import Keeper, Kept
 from .access import OURS, Door, Stranger
 from .board import PERIOD, Board, event_as_json
 
@@ -270,8 +270,12 @@ class Pages:
 
     async def _get_unlabelled(self, request: Request) -> Response:
         keeper = self._labelling()
+        try:
+            first = max(0, int(request.query_params.get("from", "0")))
+        except ValueError:
+            return _error(400, "from is a number: of frames to leave out")
         waiting = await asyncio.to_thread(keeper.waiting)
-        frames = [{"name": kept.name, **kept.said} for kept in waiting[:_MOST_FRAMES]]
+        frames = [_waiting(kept) for kept in waiting[first : first + _MOST_FRAMES]]
         return _answer({"classes": keeper.classes, "waiting": len(waiting), "frames": frames})
 
     async def _get_frame(self, request: Request) -> Response:
@@ -290,9 +294,15 @@ class Pages:
         return _answer({"waiting": keeper.count})
 
     async def _undo(self, request: Request) -> Response:
+        try:
+            name = json.loads(await _body(request))["name"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            name = None
+        if not isinstance(name, str):
+            return _error(400, 'send {"name": "…"} of the frame whose label is to be taken back')
         keeper = self._labelling()
-        name = await asyncio.to_thread(keeper.undo)
-        return _answer({"name": name, "waiting": keeper.count})
+        kept = await asyncio.to_thread(keeper.undo, name)
+        return _answer({"frame": _waiting(kept), "waiting": keeper.count})
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         async def answer(request: Request) -> Response:
@@ -315,6 +325,10 @@ class Pages:
             if len(self._watchers) >= MOST_WATCHERS:
                 raise Stranger(503, f"{MOST_WATCHERS} pages are watching already: close one")
         self._watchers[name] = now
+
+
+def _waiting(kept: Kept) -> dict[str, Any]:
+    return {"name": kept.name, **kept.said}
 
 
 def _shown(image: Any) -> bytes:

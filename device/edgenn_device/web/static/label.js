@@ -2,9 +2,10 @@
 "use strict";
 
 const $ = id => document.getElementById(id);
+const LOST = "The device does not answer; the picture comes when it does.";
 const KEYS = "123456789abcdefghijklmnopqrstuvwxyz"; // 0 is "none of them"
-let queue = [], classes = [], waiting = 0, busy = false, labelled = 0;
-const skipped = new Set();
+let queue = [], classes = [], waiting = 0, busy = false, lost = false;
+const skipped = new Set(), labelled = []; // names; labelled in this window, the last of which can be taken back
 
 function put(element, text) {
   element.textContent = text;
@@ -25,10 +26,17 @@ const post = (path, content) =>
   ask(path, { method: "POST", headers: { "x-edgenn": "1", "content-type": "application/json" }, body: JSON.stringify(content) });
 
 async function load() {
-  const told = await ask("/unlabelled.json");
+  const now = queue[0];
+  let told = await ask(`/unlabelled.json?from=${skipped.size}`);
+  // Those that were skipped come again when all others have been seen.
+  if (skipped.size && !told.frames.some(it => !skipped.has(it.name))) {
+    skipped.clear();
+    told = await ask("/unlabelled.json");
+  }
   waiting = told.waiting;
-  // Those that were skipped come last.
-  queue = [...told.frames.filter(it => !skipped.has(it.name)), ...told.frames.filter(it => skipped.has(it.name))];
+  queue = told.frames.filter(it => !skipped.has(it.name));
+  // What is looked at stays, whatever has come meanwhile.
+  queue.sort((one, other) => (other.name === now?.name) - (one.name === now?.name));
   if (told.classes.join("\n") !== classes.join("\n") || !$("classes").children.length) {
     classes = told.classes;
     $("classes").replaceChildren(...classes.map((label, number) => button(label, KEYS[number])));
@@ -47,9 +55,9 @@ function button(label, key) {
 function show() {
   const now = queue[0], picture = $("picture");
   put($("waiting"), waiting === 1 ? "1 frame waits for its label" : `${waiting} frames wait for their label`);
-  put($("done"), labelled ? `${labelled} labelled` : "");
+  put($("done"), labelled.length ? `${labelled.length} labelled` : "");
   for (const each of document.querySelectorAll(".choices button")) if (each.id !== "undo") each.disabled = !now;
-  $("undo").disabled = !labelled;
+  $("undo").disabled = !labelled.length;
   picture.hidden = !now;
   $("blank").hidden = Boolean(now);
   if (!now) {
@@ -58,7 +66,7 @@ function show() {
     put($("guess"), "");
     return;
   }
-  picture.src = address(now);
+  if (picture.getAttribute("src") !== address(now)) picture.src = address(now);
   const said = (now.top || []).filter(([, score]) => Number.isFinite(score)).map(([label, score]) => `${label} ${(100 * score).toFixed(0)}%`);
   const when = Number.isFinite(now.time) ? new Date(1000 * now.time).toLocaleString() : "";
   put($("guess"), [when, said.length ? `the model says ${said.join(", ")}` : ""].filter(Boolean).join(" · "));
@@ -76,7 +84,7 @@ async function alone(step) {
     await step();
     notice("");
   } catch (error) {
-    notice(`That did not work: ${error.message}`);
+    notice(error.message === LOST ? LOST : `That did not work: ${error.message}`);
     try { await load(); } catch { /* the notice stands */ }
   } finally {
     busy = false;
@@ -84,25 +92,31 @@ async function alone(step) {
   }
 }
 const say = label => alone(async () => {
-  const now = queue[0];
+  const now = seen();
   if (!now) return;
   waiting = (await post(`/unlabelled/${encodeURIComponent(now.name)}`, { label })).waiting;
-  labelled++;
+  labelled.push(now.name);
   queue.shift();
   if (queue.length < 2) await load();
 });
 const skip = () => alone(async () => {
-  if (!queue.length) return;
-  skipped.add(queue[0].name);
-  queue.push(queue.shift());
+  const now = seen();
+  if (!now) return;
+  skipped.add(now.name);
+  queue.shift();
+  if (queue.length < 2) await load();
 });
 const undo = () => alone(async () => {
-  const { name } = await post("/undo", {});
-  labelled = Math.max(0, labelled - 1);
-  skipped.delete(name);
-  await load();
-  queue.sort((one, other) => (other.name === name) - (one.name === name));
+  if (!labelled.length) return;
+  // Also of one that can no longer be taken back: the one before it may be.
+  const told = await post("/undo", { name: labelled.pop() });
+  waiting = told.waiting;
+  queue = [told.frame, ...queue.filter(it => it.name !== told.frame.name)];
 });
+function seen() {
+  if (lost) throw new Error(LOST);
+  return queue[0];
+}
 
 $("none").addEventListener("click", () => say(null));
 $("skip").addEventListener("click", skip);
@@ -110,11 +124,20 @@ $("undo").addEventListener("click", undo);
 $("picture").addEventListener("load", () => {
   $("frame").style.setProperty("--aspect", `${$("picture").naturalWidth} / ${$("picture").naturalHeight}`);
 });
-// A file that is damaged, or that has gone: the next one.
-$("picture").addEventListener("error", () => {
-  if (!queue.length) return;
-  skipped.add(queue.shift().name);
-  show();
+// A file that is damaged, or that has gone: the next one. Where nobody answers it is not the file.
+$("picture").addEventListener("error", async () => {
+  const now = queue[0];
+  if (!now) return;
+  const answer = await fetch(address(now), { cache: "no-store", signal: AbortSignal.timeout(15000) }).catch(() => null);
+  if (queue[0] !== now) return;
+  if (answer && (answer.ok || answer.status === 404)) {
+    if (answer.ok) skipped.add(now.name);
+    queue.shift();
+    show();
+  } else {
+    lost = true;
+    notice(LOST);
+  }
 });
 addEventListener("keydown", event => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -130,4 +153,8 @@ addEventListener("keydown", event => {
 });
 alone(load);
 // What has come meanwhile.
-setInterval(() => { if (!document.hidden && queue.length < 2) alone(load); }, 5000);
+setInterval(() => {
+  if (document.hidden) return;
+  if (lost) $("picture").removeAttribute("src"); // and show() tries it again
+  if (lost || queue.length < 2) alone(async () => { lost = false; await load(); });
+}, 5000);
