@@ -375,7 +375,8 @@ def _save_device(path: Path, model: Path, measured: Profile) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, text)
+    # A model's file name that is not UTF-8 reaches us as lone surrogates, which no page can hold.
+    write_atomically(path, text.encode("utf-8", "replace"))
     click.echo(f"written: {path}", err=True)
 
 

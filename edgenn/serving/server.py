@@ -91,8 +91,8 @@ def serve(
         path = access.default_token_file()
     loaded = load(model, labels=labels)
     name = name or (loaded.card.name if loaded.card else loaded.path.stem)
-    if name in ("", ".", "..") or "/" in name:
-        raise EdgennError(f"the name {name!r} cannot stand in a path: give another --name")
+    if name in ("", ".", "..") or "/" in name or not name.isprintable():
+        raise EdgennError(f"the name {name!r} cannot stand in an address: give another --name")
     service = Service(
         loaded,
         name=name,

@@ -82,6 +82,16 @@ def test_out_is_written_in_the_form_of_its_suffix_and_not_overwritten_unasked(mo
     assert "**model.tflite**" in files[0].read_text()
 
 
+def test_a_model_whose_name_is_not_utf_8_is_reported_all_the_same(model: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff.tflite")
+    odd.write_bytes(model.read_bytes())
+    files = [tmp_path / f"figures{suffix}" for suffix in (".html", ".md", ".json")]
+    done = profile(odd, *QUICK, "--source", "none", *(word for path in files for word in ("--out", path)))
+    assert done.returncode == 0, done.stderr
+    assert "?.tflite" in files[0].read_text()
+    assert json.loads(files[2].read_text())["runs"] == 10
+
+
 def test_two_measurements_are_compared(model: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     assert profile(model, *QUICK, "--source", "none", "--out", first).returncode == 0

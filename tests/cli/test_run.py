@@ -76,12 +76,15 @@ def test_a_video_at_its_own_pace_is_a_camera(model, video):
     assert last["summary"]["frames"] + last["summary"]["dropped"] == 40
 
 
-def test_a_limit_ends_it_and_profile_shows_every_stage(model):
-    done = run(model, "--source", "synthetic", "--fast", "--limit", 5, "--profile", "--json")
+def test_a_limit_ends_it_and_profile_shows_every_stage_and_every_sink(model, tmp_path):
+    sinks = [f"jsonl:{tmp_path / 'a'}", f"csv:{tmp_path / 'b'}"]
+    named = [word for sink in sinks for word in ("--sink", sink)]
+    done = run(model, "--source", "synthetic", "--fast", "--limit", 5, "--profile", "--json", *named)
     *frames, last = lines(done)
     assert len(frames) == 5
     stages = last["summary"]["stages"]
-    assert list(stages) == ["capture", "queue", "preprocess", "invoke", "decide", "sink JsonLines", "age"]
+    expected = ["capture", "queue", "preprocess", "invoke", "decide", *(f"sink {sink}" for sink in (*sinks, "json"))]
+    assert list(stages) == [*expected, "age"]
     assert all(0 <= stage["p50_ms"] <= stage["p90_ms"] <= stage["p99_ms"] for stage in stages.values())
     assert stages["invoke"]["p50_ms"] > 0
     assert "p99 ms" in done.stderr
@@ -93,7 +96,7 @@ def test_a_timeline_shows_every_frame_in_every_stage(model, tmp_path):
     done = run(model, "--source", "synthetic", "--fast", "--limit", 8, "--timeline", path)
     assert done.returncode == 0, done.stderr
     events = json.loads(path.read_text())["traceEvents"]
-    for stage in ("capture", "preprocess", "invoke", "decide", "sink Terminal"):
+    for stage in ("capture", "preprocess", "invoke", "decide", "sink terminal"):
         frames = [event["args"]["frame"] for event in events if event["ph"] == "X" and event["name"] == stage]
         assert frames[:8] == list(range(8)), stage
     again = run(model, "--source", "synthetic", "--fast", "--limit", 1, "--timeline", path)

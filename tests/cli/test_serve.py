@@ -64,11 +64,20 @@ def half_sent(told: dict, picture: bytes) -> socket.socket:
     return connection
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/b"])  # clients take the first two out of a path
-def test_a_name_that_cannot_stand_in_a_path_is_refused(model, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",  # clients take it out of a path
+        ".",  # this too
+        "a/b",  # two names
+        "\udcff",  # not UTF-8: no answer could hold it
+        "a\nb",  # an answer's head would end within it
+    ],
+)
+def test_a_name_that_cannot_stand_in_an_address_is_refused(model, name):
     done = subprocess.run([*EDGENN, "serve", str(model), "--name", name, "--port", "0"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"the name {name!r} cannot stand in a path" in done.stderr
+    assert f"the name {name!r} cannot stand in an address" in done.stderr
 
 
 def test_it_serves_and_ends_well(model, picture):

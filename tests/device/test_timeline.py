@@ -61,6 +61,8 @@ class Pictures(Source):
 
 
 class Kept(Sink):
+    name = "kept"
+
     def __init__(self) -> None:
         self.frames: list[int] = []
 
@@ -89,7 +91,7 @@ def test_every_frame_passes_every_stage_in_order(watched) -> None:
         ways.setdefault(span.frame, []).append(span)
     assert sorted(ways) == list(range(20))
     for way in ways.values():
-        assert [span.stage for span in way] == ["capture", "preprocess", "invoke", "decide", "sink Kept"]
+        assert [span.stage for span in way] == ["capture", "preprocess", "invoke", "decide", "sink kept"]
         assert all(span.began <= span.ended for span in way)
         assert all(one.ended <= following.began + 1e-9 for one, following in itertools.pairwise(way))
 
@@ -97,7 +99,7 @@ def test_every_frame_passes_every_stage_in_order(watched) -> None:
 def test_stages_and_sinks_make_up_the_age(watched) -> None:
     _, stopwatch, _, _ = watched
     named = stopwatch.named()
-    assert list(named) == [*STAGES, "sink Kept", "age"]
+    assert list(named) == [*STAGES, "sink kept", "age"]
     assert all(spent.count == 20 for spent in named.values())
     parts = sum(spent.total for name, spent in named.items() if name != "age")
     # What lies between a decision and the sink (the generator's hand-over) is of the age, and of no stage.
@@ -112,7 +114,7 @@ def test_a_trace_that_perfetto_reads(watched) -> None:
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert list(names.values()) == ["capture", "preprocess", "invoke, decide, sinks"]
     slices = [event for event in events if event["ph"] == "X"]
-    assert {event["name"] for event in slices} == {"capture", "preprocess", "invoke", "decide", "sink Kept"}
+    assert {event["name"] for event in slices} == {"capture", "preprocess", "invoke", "decide", "sink kept"}
     assert min(event["ts"] for event in slices) == 0
     assert all(event["dur"] >= 0 for event in slices)
     # Arrows: a start, a step and an end for every frame, each within a slice of its thread.

@@ -70,7 +70,7 @@ class Stopwatch:
             began = time.monotonic()
             sink.write(result)
             ended = time.monotonic()
-            name = f"sink {type(sink).__name__}"
+            name = f"sink {sink.name}"
             self.durations.setdefault(name, Histogram()).record(ended - began)
             if self.timeline:
                 self.timeline.add(name, result.frame.index, began, ended)

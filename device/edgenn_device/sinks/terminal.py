@@ -26,6 +26,8 @@ _ERASE = "\r\x1b[K"
 class Terminal(Sink):
     """Writes to a text stream, which stays the caller's."""
 
+    name = "terminal"
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._tty = stream.isatty()
