@@ -216,7 +216,7 @@ def environment(*folders: str | os.PathLike[str]) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(data_uri=data_uri, text=_cell, length_of_bar=_length_of_bar)
+    found.filters.update(data_uri=data_uri, text=_cell, length_of_bar=_length_of_bar, breaking_at_underscores=_breaking)
     return found
 
 
@@ -392,6 +392,13 @@ def _problems(evaluation: Evaluation) -> Lines:
 
 def _share(value: float | None, interval: Sequence[float] | None) -> Share | None:
     return None if value is None else Share(float(value), interval)
+
+
+def _breaking(text: str) -> str:
+    """HTML in which a narrow column breaks a layer's name before its number, not within."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(text.split("_"))
 
 
 def _length_of_bar(cell: Any) -> str:

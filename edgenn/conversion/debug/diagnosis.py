@@ -207,7 +207,8 @@ def located(model: Path, run: Path | None) -> tuple[ModelFile, Run]:
     if any(operator.custom for operator in file.graph.operators):
         raise EdgennError(f"{model} is compiled for an Edge TPU: give the .tflite that it was compiled from")
     made_from = file.card.training.get("fingerprint") if file.card else None
-    if made_from not in (None, of.fingerprint) or file.labels != of.labels:
+    sides = [(spec.height, spec.width, spec.channels) for spec in (file.input, of.recipe.input)]
+    if made_from not in (None, of.fingerprint) or file.labels != of.labels or sides[0] != sides[1]:
         raise EdgennError(f"{model} was not made from {of.path}: give its run with --run")
     return file, of
 
