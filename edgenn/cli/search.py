@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgenn.search.outcome import Outcome
 
 _ERASE = "\r\033[K"
+# More unreadable photos than this are counted, not listed.
+_MOST_LISTED = 10
 
 
 @click.command(
@@ -143,6 +145,7 @@ class _Screen(Watcher):
     def __init__(self) -> None:
         self._tty = sys.stderr.isatty()
         self._head = self._shown = ""
+        self._left_out: set[data.Problem] = set()
 
     def __enter__(self) -> _Screen:
         return self
@@ -156,11 +159,21 @@ class _Screen(Watcher):
     def photos(self, dataset: data.Dataset) -> None:
         counts = ", ".join(f"{len(part)} {name}" for name, part in dataset.splits.items())
         self._say(f"photos     {dataset.root}: {counts}; {len(dataset.labels)} classes, split by {dataset.split_rule}")
+        self.unreadable(dataset.problems)
+
+    def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
+        # Every trial tells of them.
+        new = [problem for problem in problems if problem not in self._left_out]
+        self._left_out.update(new)
+        for problem in new[:_MOST_LISTED]:
+            self._say(f"left out   {problem.path}: {problem.reason}")
+        if len(new) > _MOST_LISTED:
+            self._say(f"left out   {len(new) - _MOST_LISTED} more")
 
     def joined(self, trials: int, released: int) -> None:
-        if trials:
-            again = f", {released} of them broken off and tried again" if released else ""
-            self._say(f"search     goes on after {trials} trials{again}")
+        if trials or released:
+            again = f"; {released} broken off and tried again" if released else ""
+            self._say(f"search     goes on after {trials} trial{'s' * (trials != 1)}{again}")
 
     def begin(self, number: int, name: str) -> None:
         self._head = f"trial {number:4d} {name}"

@@ -99,7 +99,7 @@ def _from_keras(name: str, path: Path) -> Network:
         keras = require("keras")
         if None in expected:
             weights = model.get_weights()
-            model = keras.models.clone_model(model, input_tensors=[keras.Input(input_shape, name="pictures")])
+            model = keras.models.clone_model(model, input_tensors=keras.Input(input_shape, name="pictures"))
             model.set_weights(weights)
         if model.output_shape[-1] != classes:
             model = _with_classes(model, classes, path)
@@ -135,7 +135,9 @@ def _flat(model: Any, what: str) -> Any:
     if not isinstance(model, keras.Model):
         raise EdgennError(f"{what} gives {type(model).__name__}, not a keras.Model: return the model")
     try:
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        # A model of a list of one input warns whenever it is called with that input.
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+        return keras.Model(inputs, model.outputs, name=model.name)
     except (AttributeError, TypeError, ValueError):
         raise EdgennError(
             f"{what} gives a model without a graph: build it with keras.Input and keras.Model, not as a subclass"
@@ -152,7 +154,7 @@ def _with_classes(model: Any, classes: int, path: Path) -> Any:
             f"{type(last).__name__}, and only a Dense is replaced: save it with one"
         )
     scores = keras.layers.Dense(classes, activation="softmax", name="scores")(last.input)
-    return keras.Model(model.inputs, scores, name=model.name)
+    return keras.Model(model.input, scores, name=model.name)
 
 
 def _checked(model: Any, input_shape: tuple[int, int, int], classes: int, what: str) -> Any:

@@ -1,8 +1,8 @@
 """What a search leaves in DIR, and the choice at its end.
 
 DIR holds study.db (its memory), trials/ (a run for each finalist, of the others what came of them), best/ (the run that
-was chosen, with model.tflite), recipe.toml, latency.json, pareto.png and search.html. Several processes may search in
-one DIR: one at a time writes.
+was chosen, with model.tflite and trial.json, which says which trial's it is), recipe.toml, latency.json, pareto.png and
+search.html. Several processes may search in one DIR: one at a time writes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STUDY, WORKERS, TRIALS, BEST = "study.db", "workers", "trials", "best"
 RECIPE, TIMES, FIGURE, PAGE = "recipe.toml", "latency.json", "pareto.png", "search.html"
 _WRITING = "writing.lock"
+_MARK = "trial.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Search:
       limits: that were asked for.
       storage: address of the database.
       outcomes: of all trials, those of other processes included.
+      epochs: that the recipe gave to all trials; None if each had a share of its network's own.
       test: of the best model on test photos; None where there are none, or it is not here.
     """
 
@@ -57,6 +59,7 @@ class Search:
     limits: Limits
     storage: str
     outcomes: tuple[Outcome, ...]
+    epochs: int | None = None
     test: Evaluation | None = None
 
     @property
@@ -69,8 +72,8 @@ class Search:
 
     @property
     def kept(self) -> bool:
-        """The best run was trained here, and so it is in DIR/best."""
-        return self.best is not None and (_run(self, self.best) / MODEL).is_file()
+        """The best run was trained here, and so it is in DIR/best, also when it is gone from DIR/trials."""
+        return self.best is not None and _model(self, self.best).is_file()
 
     @property
     def full_epochs(self) -> int:
@@ -136,7 +139,7 @@ def known(study: optuna.Study, out: Path) -> tuple[Outcome, ...]:
 
 def decided(result: Search, watcher: Watcher) -> Search:
     """Time the finalists once more, in turns, choose the best by that, measure it on test photos, and write all."""
-    paths = {one.number: _run(result, one) / MODEL for one in outcome.finalists(result.outcomes, result.limits)}
+    paths = {one.number: _model(result, one) for one in outcome.finalists(result.outcomes, result.limits)}
     here = {number: path for number, path in paths.items() if path.is_file()}
     if here:
         watcher.timing(len(here))
@@ -173,21 +176,47 @@ def write(result: Search) -> None:
 
 
 def _place_best(result: Search) -> None:
-    best = result.best
+    best, place = result.best, result.out / BEST
     if best is None:
         (result.out / RECIPE).unlink(missing_ok=True)
-    else:
-        heading = f"edgenn search, trial {best.number}: {best.name}\nint8 accuracy {best.accuracy:.4f} on validation"
-        write_atomically(result.out / RECIPE, to_toml(best.to_recipe(), heading))
-    place = result.out / BEST
-    if best is None or not result.kept:
-        shutil.rmtree(place, ignore_errors=True)
+        # The last timing may find the best too slow. What is not in trials/ any more is nobody's to remove.
+        if any(_same(_run(result, one), place) for one in outcome.done(result.outcomes)):
+            shutil.rmtree(place, ignore_errors=True)
         return
-    run = _run(result, best)
-    present = place / MODEL
-    if not present.is_file() or present.read_bytes() != (run / MODEL).read_bytes():
-        with folder_written_aside(place) as new:
-            shutil.copytree(run, new, dirs_exist_ok=True)
+    heading = f"edgenn search, trial {best.number}: {best.name}\nint8 accuracy {best.accuracy:.4f} on validation"
+    write_atomically(result.out / RECIPE, to_toml(best.to_recipe(), heading))
+    run, holds = _run(result, best), _mark(place)
+    if (run / MODEL).is_file():
+        if holds != _identity(best) or not _same(run, place):
+            with folder_written_aside(place) as new:
+                shutil.copytree(run, new, dirs_exist_ok=True)
+                (new / _MARK).write_text(json.dumps(_identity(best)) + "\n", "utf-8")
+    elif holds not in (None, _identity(best)):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _model(result: Search, one: Outcome) -> Path:
+    """Where a trial's int8 file is, if it is here: with its run, or in best/ if that is gone from trials/."""
+    own, place = _run(result, one) / MODEL, result.out / BEST
+    return place / MODEL if not own.is_file() and _mark(place) == _identity(one) else own
+
+
+def _identity(one: Outcome) -> dict[str, Any]:
+    """Tells a trial from every other, also from one of this number in another search that had the same folder."""
+    return {"number": one.number, "host": one.host, "folder": one.folder, "seconds": one.seconds}
+
+
+def _mark(place: Path) -> Any:
+    """Which trial's run is in best/; None if it does not say."""
+    try:
+        return json.loads((place / _MARK).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _same(run: Path, place: Path) -> bool:
+    one, other = run / MODEL, place / MODEL
+    return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def _thin(result: Search) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import PurePath
 from typing import Any, Literal
 
 from edgenn.training import Recipe
@@ -73,15 +74,20 @@ class Outcome:
     folder: str = ""
 
     @property
+    def network(self) -> str:
+        """Of the user's own the file without its folder."""
+        return PurePath(str(self.recipe["network"])).name
+
+    @property
     def name(self) -> str:
         """The network, its options that cost something, and its input's side, as one would say it."""
         if not self.recipe:
             return "–"
         options = (f"{key}={value:g}" for key, value in self.recipe["network_options"].items() if key != "dropout")
-        return " ".join([str(self.recipe["network"]), *options, f"{self.recipe['size']} px"])
+        return " ".join([self.network, *options, f"{self.recipe['size']} px"])
 
-    def misses(self, limits: Limits) -> list[str]:
-        """Why a finished model is not within the limits, in words; [] if it is."""
+    def exceeds(self, limits: Limits) -> list[str]:
+        """Which limits a finished model does not keep, in words; [] if it keeps them."""
         assert self.latency is not None
         excess = limits.excess(self.latency.median, self.bytes)
         told = []
@@ -89,7 +95,11 @@ class Outcome:
             told.append(f"{milliseconds(self.latency.median)} ms is too slow")
         if excess.get("size", 0.0) > 0:
             told.append(f"{kilobytes(self.bytes or 0)} kB is too large")
-        return [*told, *([] if self.passed else [self.reason or "rejected"])]
+        return told
+
+    def misses(self, limits: Limits) -> list[str]:
+        """Why a finished model cannot be the best, in words: limits it does not keep, and what it is rejected for."""
+        return [*self.exceeds(limits), *([] if self.passed else [self.reason or "rejected"])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `--json` and the page hold them."""
@@ -106,7 +116,7 @@ def done(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def within(outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
-    """Those that are done and keep the limits."""
+    """Those that are done, keep the limits and are not rejected."""
     return [one for one in done(outcomes) if not one.misses(limits)]
 
 
@@ -130,6 +140,34 @@ def finalists(outcomes: Sequence[Outcome], limits: Limits, most: int = 8) -> lis
     loose = Limits(None if limits.latency is None else limits.latency * _NEARLY, limits.size)
     accurate = sorted(within(outcomes, loose), key=_merit, reverse=True)[:most]
     return sorted({one.number: one for one in (*accurate, *front(outcomes, limits))}.values(), key=lambda o: o.number)
+
+
+def why_none(outcomes: Sequence[Outcome], limits: Limits) -> str:
+    """Why there is no best, of trials some of which are done: the limits, or what those that keep them are rejected
+    for."""
+    finished = done(outcomes)
+    keeping = [one for one in finished if not one.exceeds(limits)]
+    if not keeping:
+        nearest = min(finished, key=lambda one: _excess(one, limits))
+        return (
+            f"none of {_models(finished)} keeps {limits}; the nearest is {nearest.name}, "
+            f"{', '.join(nearest.misses(limits))}"
+        )
+    which = "" if len(keeping) == len(finished) else f" within {limits}"
+    nearest = max(keeping, key=_merit)
+    return (
+        f"none of {_models(keeping)}{which} passes the check of edgenn convert; the nearest is {nearest.name}: "
+        f"{nearest.reason or 'rejected'}; train longer, or give more photos"
+    )
+
+
+def _models(outcomes: Sequence[Outcome]) -> str:
+    return f"{len(outcomes)} model{'s' * (len(outcomes) != 1)}"
+
+
+def _excess(one: Outcome, limits: Limits) -> float:
+    excess = limits.excess(_cost(one), one.bytes)
+    return sum(max(0.0, value) for value in excess.values()) + (0.0 if one.passed else 1.0)
 
 
 def _cost(one: Outcome) -> float:

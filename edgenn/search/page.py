@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,11 +19,15 @@ from .limits import kilobytes, milliseconds
 from .outcome import Outcome
 
 if TYPE_CHECKING:
+    from edgenn import data
+
     from .kept import Search
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_ROWS = 60
 _MOST_LINES = 40
+# Photos that were left out; more are counted.
+_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,13 @@ def commands(search: Search) -> list[str]:
     best = search.best
     if best is None:
         return [more]
+    if search.epochs is None:
+        remark, epochs = f"# all epochs of the best; the trial had {best.epochs}", f" --epochs {search.full_epochs}"
+    else:
+        remark, epochs = f"# the best once more, with the {search.epochs} epochs that the recipe gives", ""
     lines = [
-        f"# all epochs of the best; the trial had {best.epochs}",
-        f"edgenn train {photos} --recipe {out}/recipe.toml --epochs {search.full_epochs} --out runs/best",
+        remark,
+        f"edgenn train {photos} --recipe {out}/recipe.toml{epochs} --out runs/best",
         "edgenn convert runs/best",
     ]
     if search.kept:
@@ -97,8 +106,8 @@ def _front(search: Search) -> Front:
         pareto(search.outcomes, search.limits),
         pareto(search.outcomes, search.limits, narrow=True),
         f"Int8 accuracy against latency of {len(outcome.done(search.outcomes))} models; the table has the figures.",
-        "Each disc is a trained int8 model, its area the size of the file; a hollow one misses a limit. The line is "
-        "the front: of those that keep the limits none lies above it.",
+        "Each disc is a trained int8 model, its area the size of the file; a hollow one misses a limit or is rejected. "
+        "The line is the front: no full disc lies above it.",
     )
 
 
@@ -116,9 +125,10 @@ def _counted(search: Search) -> str:
 def _short(search: Search) -> list[report.Part]:
     best = search.best
     if best is None or best.latency is None:
-        finished = outcome.done(search.outcomes)
-        text = f"None of {len(finished)} models keeps {search.limits}." if finished else "No trial is finished yet."
-        return [report.Text(text)]
+        if not outcome.done(search.outcomes):
+            return [report.Text("No trial is finished yet.")]
+        why = outcome.why_none(search.outcomes, search.limits)
+        return [report.Text(f"{why[0].upper()}{why[1:]}.")]
     low, high = metrics.wilson_interval(round((best.accuracy or 0.0) * best.pictures), best.pictures)
     tiles = [
         report.Tile("int8 accuracy", report.percent(best.accuracy or 0.0), f"on {best.pictures} validation photos"),
@@ -158,7 +168,9 @@ def _short(search: Search) -> list[report.Part]:
         ),
     ]
     if not search.kept:
-        parts.append(report.Text(f"It was trained on {best.host}, and is there in {best.folder}."))
+        elsewhere = best.host != socket.gethostname() or Path(best.folder).is_dir()
+        where = f"is there in {best.folder}" if elsewhere else f"is no longer in {best.folder}: train it again"
+        parts.append(report.Text(f"It was trained on {best.host}, and {where}."))
     return parts
 
 
@@ -235,6 +247,7 @@ def _measured(search: Search) -> list[report.Part]:
     machines = list(dict.fromkeys(f"{latency.machine}: {latency.runtime}" for latency in timed))
     lines = [
         f"Photos: {splits}; {len(search.dataset.labels)} classes, split by {search.dataset.split_rule}.",
+        *_left_out(search.dataset.problems),
         "Latency: invoke alone, again and again until its median is known to 1% or 5 s are over. The finalists are "
         "timed once more at the end, in turns.",
         *(f"Timed on {machine}." for machine in machines),
@@ -252,3 +265,9 @@ def _measured(search: Search) -> list[report.Part]:
         "A Raspberry Pi or Coral board is another machine: “edgenn profile” measures there, or estimates here."
     )
     return [report.Lines(lines)]
+
+
+def _left_out(problems: Sequence[data.Problem]) -> list[str]:
+    lines = [f"Left out: {problem.path}: {problem.reason}" for problem in problems[:_MOST_LISTED]]
+    rest = len(problems) - _MOST_LISTED
+    return [*lines, *([f"Left out: and {rest} more"] if rest > 0 else [])]

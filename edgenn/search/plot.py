@@ -1,6 +1,6 @@
 """The Pareto front as a PNG: int8 accuracy against latency, area for size, colour for the network.
 
-Draws what it is given; what keeps the limits is a full disc, what does not a hollow one.
+Draws what it is given; what keeps the limits and is not rejected is a full disc, the rest are hollow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pareto(outcomes: Sequence[Outcome], limits: Limits, *, narrow: bool = False)
     done, front = outcome.done(outcomes), outcome.front(outcomes, limits)
     fits, best = {one.number for one in outcome.within(outcomes, limits)}, outcome.best(outcomes, limits)
     largest = max(one.bytes or 0 for one in done)
-    networks = list(dict.fromkeys(str(one.recipe["network"]) for one in sorted(done, key=lambda one: one.number)))
+    networks = list(dict.fromkeys(one.network for one in sorted(done, key=lambda one: one.number)))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(networks)}
     with plots.drawing():
         figure = plots.new_figure(*(_NARROW if narrow else _WIDE))
@@ -43,7 +43,7 @@ def pareto(outcomes: Sequence[Outcome], limits: Limits, *, narrow: bool = False)
             y = [one.accuracy for one in front]
             axes.step(x, y, where="post", color=plots.FAINT, linewidth=1.2, zorder=1)
         for one in sorted(done, key=lambda one: -(one.bytes or 0)):  # small ones on top
-            colour, full = colours[str(one.recipe["network"])], one.number in fits
+            colour, full = colours[one.network], one.number in fits
             axes.scatter(
                 [_ms(one)],
                 [one.accuracy],
@@ -115,7 +115,7 @@ def _legend(
             linestyle="",
             markersize=8,
             color=colour,
-            label=plots.shortened(name.rpartition("/")[2]),
+            label=plots.shortened(name),
         )
         for name, colour in colours.items()
     ]
@@ -129,7 +129,7 @@ def _legend(
                 markersize=8,
                 markerfacecolor="none",
                 color=plots.FAINT,
-                label="beyond a limit",
+                label="beyond a limit, or rejected",
             )
         )
     if limits.latency is not None:

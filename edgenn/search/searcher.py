@@ -6,6 +6,7 @@ trial it was at, and the same command goes on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -22,7 +23,6 @@ from edgenn_device.errors import AnswerIsNo, EdgennError
 from . import facts, kept, outcome, space, study
 from .kept import Search
 from .limits import Limits
-from .outcome import Outcome
 from .trial import Task, outcomes, work
 from .watcher import Watcher
 
@@ -75,25 +75,25 @@ def search(
     base, target = (recipe or Recipe()).replace(**changes), _usable(Path(out))
     start = _there(weights or (base.weights,))
     base = replace(base, weights="none")
-    chosen = space.checked(networks, base)
+    chosen = {_content(name): name for name in space.checked(networks, base)}
     dataset = data.scan(photos, base.classes or None)
     watcher.photos(dataset)
-    facts.fetch(chosen, base, len(dataset.labels), start)
+    facts.fetch(list(chosen.values()), base, len(dataset.labels), start)
     task = Task(Path(photos), dataset, chosen, base, start, limits, target / kept.TRIALS, watcher)
     url = storage or kept.address(target)
     identity = {
         "photos": dataset.fingerprint,
         "classes": list(dataset.labels),
         "networks": list(chosen),
-        "weights": [Path(name).name for name in start],
+        "weights": [_content(name) for name in start],
         "limits": limits.to_dict(),
         "recipe": base.to_dict(),
     }
     target.mkdir(parents=True, exist_ok=True)
-    first = [space.defaults(name, base) for name in chosen]
+    first = [space.defaults(called, name, base) for called, name in chosen.items()]
     with study.opened(url, target / kept.WORKERS, identity, first) as memory:
         _begin(memory, task)
-        result = Search(target, Path(photos), dataset, limits, url, kept.known(memory.study, target))
+        result = Search(target, Path(photos), dataset, limits, url, kept.known(memory.study, target), base.epochs)
         while _goes_on(memory, task, trials) and (timeout is None or time.monotonic() - began < timeout):
             result = _one(memory, task, result)
         result = replace(result, outcomes=kept.known(memory.study, target))
@@ -101,25 +101,30 @@ def search(
 
 
 def check_found(result: Search) -> None:
-    """Raise AnswerIsNo if no model keeps the limits."""
+    """Raise AnswerIsNo if no model keeps the limits and passes."""
     if result.best is not None:
         return
-    finished = outcome.done(result.outcomes)
-    if not finished:
-        reasons = [one.reason for one in result.outcomes if one.reason]
-        raise AnswerIsNo(
-            f"no trial was finished{f' ({reasons[-1]})' if reasons else ''}: give --trials or --timeout more"
-        )
-    nearest = min(finished, key=lambda one: sum(max(0.0, x) for x in _excess(one, result.limits)))
-    raise AnswerIsNo(
-        f"none of {len(finished)} models keeps {result.limits}; the nearest is {nearest.name}, "
-        f"{', '.join(nearest.misses(result.limits))}"
-    )
+    if outcome.done(result.outcomes):
+        raise AnswerIsNo(outcome.why_none(result.outcomes, result.limits))
+    reasons = [one.reason for one in result.outcomes if one.reason]
+    raise AnswerIsNo(f"no trial was finished{f' ({reasons[-1]})' if reasons else ''}: give --trials or --timeout more")
 
 
-def _excess(one: Outcome, limits: Limits) -> list[float]:
-    assert one.latency is not None
-    return [*limits.excess(one.latency.median, one.bytes).values(), 0.0 if one.passed else 1.0]
+def _content(name: str) -> str:
+    """What weights or a network are called where several machines compare them: of a file, whose path differs from
+    one to another, its name and what is in it.
+
+    Raises:
+      EdgennError: the file cannot be read.
+    """
+    path = Path(name)
+    if not path.is_absolute():
+        return name
+    try:
+        with path.open("rb") as file:
+            return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError as error:
+        raise EdgennError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _there(weights: Sequence[str]) -> tuple[str, ...]:
@@ -156,7 +161,8 @@ def _begin(memory: study.Memory, task: Task) -> None:
     released = memory.release()
     for number in released:
         shutil.rmtree(task.folder(number), ignore_errors=True)
-    task.watcher.joined(len(outcomes(memory.study)), len(released))
+    ended = sum(one.state in ("done", "stopped") for one in outcomes(memory.study))
+    task.watcher.joined(ended, len(released))
 
 
 def _goes_on(memory: study.Memory, task: Task, trials: int) -> bool:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenn import networks
@@ -43,7 +44,7 @@ _STRENGTH, _RATE, _NETWORK = "augmentation", "learning_rate", "network"
 
 
 def checked(names: Sequence[str], base: Recipe) -> tuple[str, ...]:
-    """The networks to search among: those asked for, all if none.
+    """The networks to search among: those asked for, all if none. Files as they can be found from any folder.
 
     Raises:
       EdgennError: there is no such network, or it does not take what the recipe says.
@@ -53,21 +54,30 @@ def checked(names: Sequence[str], base: Recipe) -> tuple[str, ...]:
     for option in base.network_options:
         if not any(option in network.options for network in known.values()):
             raise EdgennError(f"none of {', '.join(chosen)} has the option {option!r} that the recipe gives")
-    return chosen
+    return tuple(name if name in networks.names() else str(Path(name).resolve()) for name in chosen)
 
 
-def defaults(name: str, base: Recipe) -> dict[str, Any]:
-    """Parameters of the trial that takes a network as it comes."""
+def defaults(called: str, name: str, base: Recipe) -> dict[str, Any]:
+    """Parameters of the trial that takes a network as it comes.
+
+    Args:
+      called: the network, as all machines that share the search call it.
+      name: of it, or its path here.
+    """
     network = networks.network(name)
     own = {f"{name}.{option}": network.options[option] for option in _open(name, base)}
     if base.size is None and len(network.sizes) > 1:
         own[f"{name}.size"] = network.size
-    return {_NETWORK: name, **own, _STRENGTH: 1.0, **({_RATE: 1.0} if base.learning_rate is None else {})}
+    return {_NETWORK: called, **own, _STRENGTH: 1.0, **({_RATE: 1.0} if base.learning_rate is None else {})}
 
 
-def network_for(trial: optuna.Trial, names: Sequence[str], base: Recipe) -> Recipe:
-    """The network that a trial stands for: the base with network, options and size."""
-    name = trial.suggest_categorical(_NETWORK, list(names))
+def network_for(trial: optuna.Trial, names: Mapping[str, str], base: Recipe) -> Recipe:
+    """The network that a trial stands for: the base with network, options and size.
+
+    Args:
+      names: what the networks are called (see `defaults`) -> their names or paths.
+    """
+    name = names[trial.suggest_categorical(_NETWORK, list(names))]
     network = networks.network(name)
     options = {option: value for option, value in base.network_options.items() if option in network.options}
     for option, values in _open(name, base).items():

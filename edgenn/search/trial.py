@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenn.conversion.converter import convert
-from edgenn.data import Dataset
+from edgenn.data import Dataset, Problem
 from edgenn.extras import require
 from edgenn.training import Recipe, train
 from edgenn.training.fit import Epoch
@@ -42,7 +42,7 @@ class Task:
     Attributes:
       photos: the folder of labelled photos.
       dataset: what is in it.
-      networks: names of those to choose from.
+      networks: those to choose from, as all who share the search call them -> names, or paths here.
       base: settings that are not searched.
       weights: to start from, the first that fits a network.
       limits: what the model may cost.
@@ -52,7 +52,7 @@ class Task:
 
     photos: Path
     dataset: Dataset
-    networks: tuple[str, ...]
+    networks: Mapping[str, str]
     base: Recipe
     weights: tuple[str, ...]
     limits: Limits
@@ -160,6 +160,9 @@ class _Training(TrainingWatcher):
     @property
     def figures(self) -> dict[str, Any]:
         return {"epochs": len(self._curve), "best": max(self._curve.values(), default=None)}
+
+    def unreadable(self, problems: tuple[Problem, ...]) -> None:
+        self._watcher.unreadable(problems)
 
     def decoding(self, done: int, total: int) -> None:
         self._watcher.advance(0.0, f"decoding {done:,} of {total:,} photos")

@@ -16,8 +16,11 @@ class Watcher:
     def photos(self, dataset: data.Dataset) -> None:
         """The photos were found and split."""
 
+    def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
+        """Photos that a trial leaves out, those that were found to be damaged at the beginning among them."""
+
     def joined(self, trials: int, released: int) -> None:
-        """So many trials there were already; so many of them had lost their process and are tried again."""
+        """So many trials have been trained already; so many others had lost their process and are tried again."""
 
     def begin(self, number: int, name: str) -> None:
         """A trial begins to be trained."""

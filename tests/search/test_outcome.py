@@ -71,6 +71,21 @@ def test_one_that_is_a_little_too_slow_is_timed_again():
     assert [one.number for one in outcome.finalists(made, Limits(latency=0.02))] == [0, 1]
 
 
+def test_why_there_is_no_best():
+    limits = Limits(0.02, 1_000_000)
+    slow, large = trial(0, latency=0.03), trial(1, size=9_000_000)
+    rejected = trial(2, 0.8, passed=False, reason="its answers differ")
+    worse = trial(3, 0.7, passed=False, reason="others")
+    why = outcome.why_none([slow, large], limits)
+    assert why.startswith("none of 2 models keeps 20 ms and 1,000 kB; the nearest is simple_cnn ")
+    assert why.endswith("30 ms is too slow")
+    # Of one that keeps the limits it is not they that refuse it.
+    why = outcome.why_none([slow, rejected, worse], limits)
+    assert why.startswith("none of 2 models within 20 ms and 1,000 kB passes the check of edgenn convert; the nearest ")
+    assert why.endswith(": its answers differ; train longer, or give more photos")
+    assert outcome.why_none([rejected], Limits()).startswith("none of 1 model passes")
+
+
 def test_why_a_model_is_not_within_the_limits():
     limits = Limits(0.02, 1_000_000)
     assert trial(0, latency=0.02, size=1_000_000).misses(limits) == []  # at the limit is within it

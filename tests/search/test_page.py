@@ -1,12 +1,14 @@
 """What the page and the figure say of made-up trials, and that nothing in them is taken for markup."""
 
 import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 
 from edgenn import data
+from edgenn.evaluation import plots
 from edgenn.search.kept import Search
 from edgenn.search.limits import Limits
 from edgenn.search.outcome import Outcome
@@ -31,7 +33,7 @@ def made_search(tmp_path, outcomes, limits=None, photos="photos"):
 
 
 def test_names_are_escaped(tmp_path):
-    evil = {**RECIPE, "network": "<script>alert(1)</script>.py"}
+    evil = {**RECIPE, "network": "<script>alert(1)<script>.py"}
     outcomes = [
         trial(0, recipe=evil),
         Outcome(1, "unfit", evil, reason="<b>no</b>"),
@@ -63,7 +65,35 @@ def test_what_is_said_of_the_best(tmp_path):
 
 def test_none_within_the_limits(tmp_path):
     text = page(made_search(tmp_path, [trial(0, 0.97, 0.05)], Limits(0.02)))
-    assert "None of 1 models keeps 20 ms." in text
+    assert "None of 1 model keeps 20 ms; the nearest is simple_cnn" in text
+
+
+def test_models_that_are_rejected_are_not_blamed_on_limits(tmp_path, monkeypatch):
+    rejected = [trial(0, passed=False, reason="another label for 20% of the photos")]
+    text = page(made_search(tmp_path, rejected))
+    assert "None of 1 model passes the check of edgenn convert; the nearest is simple_cnn" in text
+    assert "another label for 20% of the photos; train longer, or give more photos." in text
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
+    told = [entry.get_text() for entry in pareto(rejected, Limits()).legends[0].get_texts()]
+    assert "beyond a limit, or rejected" in told
+
+
+def test_a_best_whose_run_was_deleted_is_not_said_to_be_there(tmp_path):
+    here = {"host": socket.gethostname(), "folder": str(tmp_path / "trials/0000")}
+    outcomes = [trial(0, **here)]
+    assert "is no longer in" in page(made_search(tmp_path, outcomes))
+    (tmp_path / "trials/0000").mkdir(parents=True)  # of another process here, with a DIR of its own
+    assert "is there in" in page(made_search(tmp_path, outcomes))
+
+
+def test_photos_that_are_left_out_are_listed(tmp_path):
+    problems = tuple(data.Problem(Path(f"photos/a/{number}.jpg"), "is cut off") for number in range(12))
+    search = made_search(tmp_path, [])
+    text = page(replace(search, dataset=replace(DATASET, problems=problems)))
+    assert "photos/a/9.jpg: is cut off" in text
+    assert "photos/a/10.jpg" not in text
+    assert "and 2 more" in text
+    assert "Left out" not in page(search)
 
 
 def test_commands_can_be_pasted(tmp_path):
@@ -81,6 +111,12 @@ def test_few_photos_are_trained_on_as_long_as_train_would(tmp_path):
     lines = commands(replace(made_search(tmp_path, [trial(0)]), dataset=few))
     own = Recipe(network="simple_cnn").resolved(180).epochs
     assert any(f"--epochs {own} " in line for line in lines)
+
+
+def test_epochs_that_the_recipe_gives_stay(tmp_path):
+    lines = commands(replace(made_search(tmp_path, [trial(0)]), epochs=20))
+    assert not any("--epochs" in line for line in lines)
+    assert lines[0] == "# the best once more, with the 20 epochs that the recipe gives"
 
 
 @settings(max_examples=4, deadline=None)

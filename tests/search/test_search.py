@@ -1,6 +1,7 @@
 """Whole searches on small drawn photos: what they leave, killed and gone on with, two processes at one."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,8 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from edgenn.cli.search import command
+from edgenn import data
+from edgenn.cli.search import _Screen, command
 from edgenn.search import facts, kept, searcher, study, timing
 from edgenn.search.limits import Limits
 from edgenn.search.recipe_file import to_toml
@@ -71,7 +73,13 @@ def _short_timing(monkeypatch):
 
 class Heard(Watcher):
     def __init__(self):
-        self.ended, self.began = [], []
+        self.ended, self.began, self.before, self.left_out = [], [], None, []
+
+    def unreadable(self, problems):
+        self.left_out += [problem.path.name for problem in problems]
+
+    def joined(self, trials, released):
+        self.before = trials, released
 
     def begin(self, number, name):
         self.began.append(number)
@@ -159,14 +167,80 @@ def test_the_command_tells_the_front_and_as_json_everything(searched, tmp_path):
     told = CliRunner().invoke(command, command_line)
     assert told.exit_code == 0, told.output
     assert f"▸ {result.best.name}" in told.stdout
-    assert "goes on after 2 trials" in told.stderr
-    assert "next: edgenn train" in told.stdout
+    assert "goes on after 2 trials\n" in told.stderr
+    assert (
+        f"next: edgenn train {folder / 'photos'} --recipe {folder / 'out'}/recipe.toml --out runs/best" in told.stdout
+    )
     document = json.loads(CliRunner().invoke(command, [*command_line, "--json"]).stdout)
     assert document["best"]["number"] in document["front"]
     assert document["test"]["pictures"] == 36
 
 
+def test_the_best_outlives_its_folder_in_trials(searched, tmp_path):
+    folder, result = searched
+    shutil.copytree(folder / "out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / kept.TRIALS)
+    again = searcher.search(
+        folder / "photos",
+        tmp_path / "out",
+        trials=2,
+        networks=NETWORKS,
+        recipe=GOOD,
+        limits=Limits(10.0, 10_000_000),
+    )
+    assert again.kept
+    assert Run.load(tmp_path / "out" / kept.BEST).recipe == result.best.to_recipe()
+    assert again.test.accuracy == result.test.accuracy
+    assert again.to_dict()["model"] == str(tmp_path / "out/best/model.tflite")
+    assert "It was trained on" not in (tmp_path / "out" / kept.PAGE).read_text()
+
+
+def test_photos_that_cannot_be_read_are_told_once(photos, tmp_path):
+    damaged = photos / "circle" / "damaged.png"
+    damaged.write_bytes(b"not a picture")
+    line = [str(photos), "--out", str(tmp_path / "out"), "--networks", "simple_cnn", "--timeout", "1us"]
+    told = CliRunner().invoke(command, line).stderr
+    assert told.count(f"left out   {damaged}: ") == 1
+    screen = _Screen()
+    heard = []
+    screen._say = heard.append
+    problems = tuple(data.Problem(Path(f"{number}.png"), "is cut off") for number in range(12))
+    for _ in range(2):  # two trials
+        screen.unreadable(problems)
+    assert len(heard) == 11
+    assert heard[-1] == "left out   2 more"
+
+
+def test_what_it_goes_on_after():
+    screen = _Screen()
+    heard = []
+    screen._say = heard.append
+    for trials, released in ((0, 0), (1, 0), (2, 1)):
+        screen.joined(trials, released)
+    assert heard == [
+        "search     goes on after 1 trial",
+        "search     goes on after 2 trials; 1 broken off and tried again",
+    ]
+
+
+def test_weights_are_told_apart_by_what_is_in_them(photos, tmp_path):
+    def begun(folder):
+        # Begins no trial, and so never reads the weights.
+        searcher.search(
+            photos, tmp_path / "out", networks=NETWORKS, recipe=BASE, weights=[folder / "own.h5", "none"], timeout=0.0
+        )
+
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.h5").write_bytes(content)
+    begun(tmp_path / "a")
+    begun(tmp_path / "b")  # another place, the same weights
+    with pytest.raises(EdgennError, match=r"holds a search with other weights .*own.h5 [0-9a-f]{16}"):
+        begun(tmp_path / "c")
+
+
 def test_killed_in_a_trial_and_gone_on_with(photos, tmp_path, monkeypatch):
+    (photos / "circle" / "damaged.png").write_bytes(b"not a picture")
     process = child(photos, tmp_path / "out", trials=1, die="in training")
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
@@ -178,6 +252,8 @@ def test_killed_in_a_trial_and_gone_on_with(photos, tmp_path, monkeypatch):
     result = searcher.search(photos, tmp_path / "out", trials=1, networks=NETWORKS, recipe=BASE, watcher=heard)
     assert result.outcomes[0].state == "lost"
     assert len(heard.began) == 1
+    assert heard.left_out == ["damaged.png"]
+    assert heard.before == (0, 1)  # the one that was lost is no trial
     assert result.count("done") + result.count("stopped") == 1
     assert result.count("running") == 0
     trials = optuna.load_study(study_name=study.NAME, storage=f"sqlite:///{path}").trials

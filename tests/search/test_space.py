@@ -17,8 +17,8 @@ from edgenn_device.errors import EdgennError
 def fixed(name, base=None, photos=100_000, **changes):
     """The recipe of the trial with default parameters, some of them changed."""
     base = base or Recipe()
-    trial = optuna.trial.FixedTrial({**space.defaults(name, base), **changes})
-    return space.recipe_for(trial, space.network_for(trial, [name], base), photos)
+    trial = optuna.trial.FixedTrial({**space.defaults(name, name, base), **changes})
+    return space.recipe_for(trial, space.network_for(trial, {name: name}, base), photos)
 
 
 @pytest.mark.parametrize("name", networks.names())
@@ -68,7 +68,7 @@ def test_any_trial_is_a_recipe(data):
 
 def test_what_the_recipe_says_is_not_searched():
     base = Recipe(size=40, learning_rate=0.01, epochs=3, network_options={"width": 12, "dropout": 0.1})
-    names = {key for network in networks.names() for key in space.defaults(network, base)}
+    names = {key for network in networks.names() for key in space.defaults(network, network, base)}
     assert not any(key.endswith((".size", ".width")) for key in names)
     assert "learning_rate" not in names
     recipe = fixed("simple_cnn", base, **{"simple_cnn.depth": 3})
