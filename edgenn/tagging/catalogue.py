@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,9 @@ REVIEW_PAGE = "report.html"
 Report: TypeAlias = Callable[[str, int, int | None], None]
 
 _PIECE = 1 << 16
+# What a run puts into its folder, and what is left there when it is killed while it writes a file aside.
+_OWN = {"lock", "request.json", "listing", "listing.json", "rows", "journal", "finished.json"}
+_OWN_ASIDE = re.compile(r"\.(request|listing|finished)-[a-z0-9_]{8}(\.json)?")
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def tag_catalogue(request: Request, *, stdin: IO[bytes] | None = None, report: R
 
     Raises:
       EdgennError: the model, a path or the place cannot be used; `out` exists; or an unfinished run of another
-        request, or a running one, stands in its way.
+        request, a running one, or files of others stand in its way.
     """
     began = time.monotonic()
     form = request.form
@@ -142,6 +146,7 @@ def tag_catalogue(request: Request, *, stdin: IO[bytes] | None = None, report: R
     begun = partial.exists()
     if not begun:
         _refuse_existing(request)
+    _refuse_others(partial)
     with _claimed(partial):
         _prepare(request, partial, begun)
         finished = partial / "finished.json"
@@ -151,7 +156,7 @@ def tag_catalogue(request: Request, *, stdin: IO[bytes] | None = None, report: R
                 _list(request, partial, stdin, report)
             except EdgennError:
                 if not (partial / "listing.json").exists():
-                    shutil.rmtree(partial)  # nothing was begun: the command put right is not to be refused for it
+                    _remove(partial)  # nothing was begun: the command put right is not to be refused for it
                 raise
             _tag(request, partial, form, report)
             _finish(request, partial, form, report)
@@ -167,6 +172,20 @@ def _refuse_existing(request: Request) -> None:
     for place in (request.out, *([request.page] if request.review else ())):
         if place.exists() and not request.overwrite:
             raise EdgennError(f"{place} exists: give --overwrite, or another place with --out")
+
+
+def _is_own(entry: Path) -> bool:
+    named = entry.name in _OWN or _OWN_ASIDE.fullmatch(entry.name)
+    return bool(named) and not entry.is_dir()
+
+
+def _refuse_others(partial: Path) -> None:
+    """The folder is emptied at the end: what this package did not put there must not be in it."""
+    for entry in sorted(partial.iterdir()) if partial.is_dir() else ():
+        if not _is_own(entry):
+            raise EdgennError(
+                f"{entry} was not put there by edgenn tag: move it away, or give another place with --out"
+            )
 
 
 @contextmanager
@@ -208,7 +227,7 @@ def _prepare(request: Request, partial: Path, begun: bool) -> None:
     elif begun:
         _refuse_existing(request)
     for entry in partial.iterdir():
-        if entry.name != "lock":
+        if entry.name != "lock" and _is_own(entry):
             entry.unlink()
     write_atomically(partial / "request.json", json.dumps(identity, indent=1))
 
@@ -353,8 +372,12 @@ def _finished(place: Path) -> Progress | None:
 
 
 def _remove(partial: Path) -> None:
-    """Remove the folder; that it is finished is known until the end."""
+    """Remove the folder, or from it what is its own; that it is finished is known until the end."""
+    finished = partial / "finished.json"
     for entry in partial.iterdir():
-        if entry.name != "finished.json":
+        if entry != finished and _is_own(entry):
             entry.unlink()
-    shutil.rmtree(partial)
+    if {*partial.iterdir()} <= {finished}:
+        shutil.rmtree(partial)
+    else:
+        finished.unlink(missing_ok=True)

@@ -20,8 +20,7 @@ from typing import IO, Any, TypeAlias
 from edgenn.data.folders import SUFFIXES, UNREAD_SUFFIXES
 from edgenn_device.errors import EdgennError
 
-from .optional import optional
-from .reading import is_remote
+from .reading import file_system, is_remote
 
 # Endings that a folder's pictures have.
 _TAKEN = SUFFIXES | UNREAD_SUFFIXES
@@ -187,17 +186,15 @@ def _matches(pattern: str) -> Iterator[str]:
 
 def _remote(url: str) -> Iterator[str]:
     """What a URL names: itself, a glob's matches, or all pictures below a prefix (one prefix's names at a time)."""
-    scheme = url.partition("://")[0]
-    if scheme in ("http", "https"):
+    if url.lower().startswith(("http://", "https://")):
         yield url  # the web has no folders
         return
-    fsspec = optional("fsspec", "tag", f"{scheme}://")
     try:
-        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        if has_magic(path):
-            names: Iterable[str] = sorted(system.glob(path))
-        elif system.isfile(path):
-            names = [path]
+        system, path = file_system(url)
+        if system.isfile(path):
+            names: Iterable[str] = [path]
+        elif has_magic(path):
+            names = sorted(system.glob(path))
         else:
             names = (name for name in _below(system, path) if is_picture(name))
         yield from map(system.unstrip_protocol, names)

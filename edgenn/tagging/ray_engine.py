@@ -5,13 +5,18 @@ is done here. Every machine of the cluster must see the pictures under the same 
 system. Rows carry their place in the listing (`row`), in whose order they are written.
 """
 
+# ruff: noqa: PTH100, PTH118 - of paths as they were typed, and of URLs
+
 from __future__ import annotations
 
 import itertools
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +27,7 @@ from .catalogue import Summary
 from .listing import pictures
 from .optional import optional
 from .output import parquet_row, schema
+from .reading import file_system, is_remote
 from .records import UNKNOWN
 from .tagger import ReadAhead, Rules, Tagger
 
@@ -31,14 +37,22 @@ _FILE = 50_000
 # Of each CPU. Actors keep theirs as long as the run lasts: with the whole of it they would leave none for the tasks
 # that write the rows, and all would wait for ever.
 _ACTOR_CPUS, _WRITER_CPUS = 0.8, 0.1
+# Ray itself tries for ever to reach a cluster that is not there.
+_CONNECT = 10
 
 
 class TagBlock:
-    """An actor: a model, one thread; the place of a block of the listing in, rows of records out."""
+    """An actor: a model, one thread; the place of a block of the listing in, rows of records out.
 
-    def __init__(self, model: ModelFile, rules: Rules, listing: str) -> None:
+    Args:
+      listing: the listing's folder, absolute.
+      current: the folder from which local paths of the listing count. An actor's own is another one.
+    """
+
+    def __init__(self, model: ModelFile, rules: Rules, listing: str, current: str) -> None:
         self._tagger = Tagger(model, rules)
         self._listing = listing
+        self._current = current
 
     def __call__(self, places: dict[str, Any]) -> Iterator[Any]:
         import pyarrow as arrow
@@ -47,8 +61,9 @@ class TagBlock:
             rows, paths = _read_block(f"{self._listing}/{file}", int(block))
             ahead = ReadAhead(self._tagger)
             try:
-                ahead.put(paths)
-                table = arrow.Table.from_pylist([parquet_row(record) for record in ahead.results()], schema())
+                ahead.put([path if is_remote(path) else os.path.join(self._current, path) for path in paths])
+                records = (replace(record, path=path) for path, record in zip(paths, ahead.results(), strict=True))
+                table = arrow.Table.from_pylist([*map(parquet_row, records)], schema())
             finally:
                 ahead.close()
             yield table.append_column("row", rows)
@@ -72,21 +87,28 @@ def tag_on_ray(
       workers: actors, one thread each; None takes one for each CPU of the cluster.
 
     Raises:
-      EdgennError: Ray is missing or cannot be reached, `out` exists, or rows are missing at the end.
+      EdgennError: Ray is missing or cannot be reached, `out` exists, what is to be replaced is not edgenn's, or rows
+        are missing at the end.
     """
     began = time.monotonic()
     ray = optional("ray", "scale", "--engine ray")
     data = optional("ray.data", "scale", "--engine ray")
-    fsspec = optional("fsspec", "scale", "--engine ray")
+    optional("fsspec", "scale", "--engine ray")
     arrow_fs = optional("pyarrow.fs", "scale", "--engine ray")
-    system, place = fsspec.core.url_to_fs(out)
+    paths, url = tuple(paths), _absolute(out)
+    aside = f"{url}.partial"
+    for path in paths:
+        if f"{_absolute(path)}/".startswith(f"{url}/"):
+            raise EdgennError(f"--out {out} would replace {path}: give another place")
+    system, place = file_system(url)
     if not overwrite and system.exists(place) and (system.isfile(place) or system.ls(place)):
         raise EdgennError(f"{out} exists: give --overwrite, or another place with --out")
+    _refuse_others(system, url, "*.parquet")
+    _refuse_others(system, aside, "/listing/*.parquet", "/rows/*.parquet")
     _connect(ray)
     context = data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = sys.stderr.isatty()
-    aside = f"{out.rstrip('/')}.partial"
     if system.exists(aside):
         system.rm(aside, recursive=True)
     count, blocks = _write_listing(pictures(paths, stdin), system, f"{aside}/listing")
@@ -98,9 +120,9 @@ def tag_on_ray(
             data.from_items(blocks, override_num_blocks=len(blocks))
             .map_batches(
                 TagBlock,
-                fn_constructor_args=(model, rules, f"{aside}/listing"),
+                fn_constructor_args=(model, rules, f"{aside}/listing", str(Path.cwd())),
                 batch_size=1,
-                concurrency=min(actors, len(blocks)),
+                compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
                 num_cpus=_ACTOR_CPUS,
             )
             .write_parquet(
@@ -108,22 +130,65 @@ def tag_on_ray(
             )
         )
     except ray.exceptions.RayError as error:
-        raise EdgennError(f"Ray gave up: {' '.join(str(error).split())[:300]}") from None
+        raise EdgennError(f"Ray gave up: {_cause(error)}") from None
     unreadable, unknown = _checked(storage, rows, count, out)
-    if system.exists(place):
-        system.rm(place, recursive=True)
-    system.mv(rows, place, recursive=True)
+    _refuse_others(system, url, "*.parquet")  # it may have taken hours
+    _put_in_place(system, rows, place)
     system.rm(aside, recursive=True)
     return Summary(Path(out), count, unreadable, unknown, count, time.monotonic() - began)
+
+
+def _absolute(path: str) -> str:
+    """A URL as it is, a local path as it is named from anywhere."""
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+
+
+def _refuse_others(system: Any, folder: str, *patterns: str) -> None:
+    """A folder that is to be removed may hold only what `patterns` name.
+
+    Raises:
+      EdgennError: it holds something else.
+    """
+    root = system._strip_protocol(folder)
+    for path in system.find(root):
+        name = path.removeprefix(root)
+        # A name that ends in a slash is an object store's empty folder.
+        if not path.endswith("/") and not any(fnmatchcase(name or root, pattern) for pattern in patterns):
+            raise EdgennError(
+                f"{folder}{name} was not put there by edgenn tag: move it away, or give another place with --out"
+            )
+
+
+def _put_in_place(system: Any, rows: str, place: str) -> None:
+    from fsspec.implementations.local import LocalFileSystem
+
+    if system.exists(place):
+        system.rm(place, recursive=True)
+    if isinstance(system, LocalFileSystem):
+        system.mv(rows, place)
+        return
+    # Of object stores a folder is only a part of names, which a recursive mv would want to copy too.
+    system.makedirs(place, exist_ok=True)
+    for path in system.find(rows):
+        system.mv(path, place + path.removeprefix(rows))
+
+
+def _cause(error: Exception) -> str:
+    """The last line of a traceback from another machine."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[-1][:300]
 
 
 def _connect(ray: Any) -> None:
     if ray.is_initialized():
         return
+    where = os.environ.get("RAY_ADDRESS", "this machine")
+    host, _, port = where.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EdgennError(f"no Ray cluster at {where} ({reason}): check RAY_ADDRESS") from None
 
@@ -147,10 +212,10 @@ def _write_listing(paths: Iterator[str], system: Any, folder: str) -> tuple[int,
 
 
 def _read_block(url: str, block: int) -> tuple[Any, list[str]]:
-    import fsspec
     import pyarrow.parquet as parquet
 
-    with fsspec.open(url, "rb") as file:
+    system, path = file_system(url)
+    with system.open(path, "rb") as file:
         table = parquet.ParquetFile(file).read_row_group(block)
     return table.column("row"), [os.fsdecode(path) for path in table.column("path").to_pylist()]
 

@@ -16,12 +16,31 @@ from .optional import optional
 
 # The largest picture that is decoded has 128 million pixels, 400 MB uncompressed (picture_header.MAXIMUM_PIXELS).
 MOST_BYTES = 512 << 20
+# For a web server to take a connection, and to send anything on it: one that is silent must not hold up a catalogue,
+# one that is slow may take as long as it likes.
+_CONNECT, _ANSWER = 10, 30
 
 
 def is_remote(path: str) -> bool:
     """Whether `path` is a URL that fsspec opens (s3://, gs://, https://, …)."""
     scheme, separator, _ = path.partition("://")
     return bool(separator) and scheme.isalnum()
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL (or of a local path), and the path in it.
+
+    URLs are not chained: `::` is part of a name, as object stores allow it. Errors are those of the file system.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower() if is_remote(url) else "file"
+    fsspec = optional("fsspec", "tag", f"{scheme}://")
+    kind = fsspec.get_filesystem_class(scheme)
+    if is_remote(url):
+        url = f"{scheme}://{rest}"
+    # What others write meanwhile must be seen.
+    system = kind(use_listings_cache=False, **kind._get_kwargs_from_urls(url))
+    return system, system._strip_protocol(url)
 
 
 def picture_bytes(path: str) -> bytes:
@@ -50,9 +69,8 @@ def _local(path: str) -> bytes:
 
 
 def _remote(url: str) -> bytes:
-    fsspec = optional("fsspec", "tag", f"a picture at {url.partition('://')[0]}://")
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = file_system(url)
         if "http" in system.protocol:
             return _streamed(system, path)
         data = _beginning(system, path)
@@ -61,7 +79,7 @@ def _remote(url: str) -> bytes:
     except FileNotFoundError:
         raise EdgennError("does not exist: check the URL") from None
     except Exception as error:  # every file system has its own; each is one picture's reason, never the run's end
-        raise EdgennError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+        raise EdgennError(f"cannot be read: {type(error).__name__}: {_line(error)}") from None
     if len(data) > MOST_BYTES:
         raise _too_large()
     return data
@@ -79,13 +97,31 @@ def _beginning(system: Any, path: str) -> bytes:
 
 def _streamed(system: Any, path: str) -> bytes:
     """Over HTTP a range may be ignored by the server, so the answer is cut off where it grows too large."""
+    aiohttp = optional("aiohttp", "tag", "http://")
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_ANSWER)
     data = bytearray()
-    with system.open(path, "rb", block_size=0) as stream:
-        while piece := stream.read(1 << 20):
-            data += piece
-            if len(data) > MOST_BYTES:
-                raise _too_large()
+    try:
+        # With a size, whichever, fsspec does not ask for it first: of that request any failure is "not found" to it.
+        with system.open(path, "rb", block_size=0, size=1, timeout=timeout) as stream:
+            while piece := stream.read(1 << 20):
+                data += piece
+                if len(data) > MOST_BYTES:
+                    raise _too_large()
+    except TimeoutError:
+        raise EdgennError(f"did not answer within {_ANSWER} s") from None
+    except aiohttp.TooManyRedirects:
+        raise EdgennError("redirects without end: check the URL") from None
+    except aiohttp.ClientResponseError as error:
+        raise EdgennError(f"the server answered {error.status} ({_line(error.message)})") from None
+    except aiohttp.ClientConnectorError as error:
+        why = error.os_error
+        reason = "refused" if isinstance(why, ConnectionRefusedError) else why.strerror or why
+        raise EdgennError(f"no connection to {error.host}:{error.port} ({_line(reason)})") from None
     return bytes(data)
+
+
+def _line(reason: object) -> str:
+    return " ".join(str(reason).split())[:200]
 
 
 def _too_large() -> EdgennError:

@@ -26,6 +26,30 @@ def catalogue(tiny: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def storage(monkeypatch):
+    """S3 on this machine, with an empty bucket named shop: its file system."""
+    s3fs = pytest.importorskip("s3fs")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # those of an earlier server
+    system = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    system.mkdir("shop")
+    yield system
+    system.rm("shop", recursive=True)  # moto's buckets outlive its server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def many(made_once, tiny: Path) -> Path:
     """3,000 small JPEGs, each of its own content."""

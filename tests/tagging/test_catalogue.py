@@ -137,6 +137,44 @@ def test_what_exists_is_not_replaced_without_being_told_and_stays_until_the_new_
     assert len(out.read_bytes().splitlines()) == 122
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine.txt",  # a file
+        "a/mine.txt",  # a folder
+        "rows/mine.txt",  # a folder that has the name of a file of ours
+        ".listing-1.txt",  # almost what is left when a listing is interrupted
+    ],
+)
+def test_a_folder_in_its_way_that_holds_what_is_not_its_own_is_left_alone(loaded, catalogue, tmp_path, name, overwrite):
+    theirs = tmp_path / "tags.csv.partial" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(EdgennError, match="was not put there by edgenn tag: move it away"):
+        tag_catalogue(request(loaded, [catalogue], tmp_path / "tags.csv", overwrite=overwrite))
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and catalogue not in path.parents]
+    assert files == [theirs]
+
+
+def test_what_another_puts_there_meanwhile_stays(loaded, catalogue, tmp_path):
+    out = tmp_path / "tags.csv"
+    theirs = tmp_path / "tags.csv.partial" / "mine.txt"
+    tag_catalogue(request(loaded, [catalogue], out), report=lambda *progress: theirs.touch())
+    assert len([*output.read(out, "csv")]) == 122
+    assert [*theirs.parent.iterdir()] == [theirs]
+
+
+def test_what_a_kill_leaves_of_a_file_written_aside_is_its_own(loaded, catalogue, tmp_path):
+    out = tmp_path / "tags.csv"
+    partial = tmp_path / "tags.csv.partial"
+    partial.mkdir()
+    for name in ("lock", ".request-abc_d01z.json", ".listing-abc_d01z", ".listing-abc_d01z.json"):
+        (partial / name).touch()
+    assert tag_catalogue(request(loaded, [catalogue], out)).pictures == 122
+    assert {*tmp_path.iterdir()} == {catalogue, out}
+
+
 def test_a_second_process_is_refused(loaded, catalogue, tmp_path):
     out = tmp_path / "tags.csv"
     said = []
@@ -216,23 +254,9 @@ def test_names_of_any_bytes_come_through(loaded, catalogue, tmp_path):
         assert sorted(found) == sorted(names)
 
 
-def test_object_storage_and_the_web_are_read(loaded, catalogue, tmp_path, monkeypatch):
-    pytest.importorskip("s3fs")
+def test_object_storage_and_the_web_are_read(loaded, catalogue, tmp_path, storage):
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    from moto.server import ThreadedMotoServer
-
-    storage = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    storage.start()
-    host, port = storage.get_host_and_port()
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
@@ -241,12 +265,8 @@ def test_object_storage_and_the_web_are_read(loaded, catalogue, tmp_path, monkey
     web = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(catalogue)))
     threading.Thread(target=web.serve_forever, daemon=True).start()
     try:
-        import s3fs
-
-        system = s3fs.S3FileSystem(skip_instance_cache=True)
-        system.mkdir("shop")
         for path in pictures([str(catalogue / "circle"), str(catalogue / "cross")]):
-            system.put(path, "shop/new/" + os.path.relpath(path, catalogue))
+            storage.put(path, "shop/new/" + os.path.relpath(path, catalogue))
         address = f"http://127.0.0.1:{web.server_address[1]}"
         paths = ["s3://shop/new", "s3://shop/new/cross/0[01].png", f"{address}/square/00.png", f"{address}/missing.png"]
         out = tmp_path / "tags.csv"
@@ -265,7 +285,6 @@ def test_object_storage_and_the_web_are_read(loaded, catalogue, tmp_path, monkey
     finally:
         web.shutdown()
         web.server_close()
-        storage.stop()
 
 
 def test_a_csv_reads_like_any_other(loaded, catalogue, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgenn.tagging import listing
 from edgenn.tagging.listing import pictures
+from edgenn.tagging.reading import picture_bytes
 from edgenn_device.errors import EdgennError
 
 
@@ -145,3 +146,21 @@ def test_a_list_of_lines_gives_every_path(paths):
 
 def test_lines_may_end_like_those_of_windows_and_be_empty():
     assert [*listing.lines(io.BytesIO(b"a.jpg\r\n\nb c.jpg\r\n"))] == ["a.jpg", "b c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("s3://shop/new", ["a::b.jpg", "br1.jpg", "br[1].jpg"]),  # a folder
+        ("s3://shop/new/a::b.jpg", ["a::b.jpg"]),  # not one URL in another
+        ("s3://shop/new/br[1].jpg", ["br[1].jpg"]),  # it exists: no glob
+        ("s3://shop/new/br[12].jpg", ["br1.jpg"]),  # a glob
+        ("S3://shop/new/br1.jpg", ["br1.jpg"]),  # schemes are the same in capitals
+    ],
+)
+def test_an_object_may_have_any_name(storage, url, found):
+    for name in ("a::b.jpg", "br1.jpg", "br[1].jpg"):
+        storage.pipe(f"shop/new/{name}", name.encode())
+    urls = [*pictures([url])]
+    assert urls == [f"s3://shop/new/{name}" for name in found]
+    assert [picture_bytes(url).decode() for url in urls] == found
