@@ -90,14 +90,15 @@ def test_a_second_deploy_does_nothing_and_says_so(pi: Deployer) -> None:
 
 def test_a_new_model_alone_is_sent_alone_and_taken_without_a_restart(pi: Deployer) -> None:
     process = pi.run("systemctl show edgenn -p MainPID")
+    lines = int(pi.run(f"sudo cat {FRAMES} | wc -l"))
     done = pi.deploy(pi.other)
     assert (done.ok, done.changed) == (True, "model")
     assert pi.other.stat().st_size <= done.sent < pi.other.stat().st_size + 20_000
     assert pi.run("systemctl show edgenn -p MainPID") == process
     # The same process goes on counting: no frame is answered twice, none out of order.
-    frames = [json.loads(line) for line in pi.run(f"sudo tail -n 200 {FRAMES}").splitlines()]
+    frames = [json.loads(line) for line in pi.run(f"sudo tail -n +{lines + 1} {FRAMES}").splitlines()]
     numbers = [frame["frame"] for frame in frames if "frame" in frame]
-    assert len(numbers) > 10
+    assert len(numbers) > 1
     assert numbers == sorted(set(numbers))
     assert [one["model"] for one in pi.listed if one["current"]] == ["other.tflite"]
 
