@@ -101,14 +101,14 @@ class Summary:
     """What a run did.
 
     Attributes:
-      out: the file.
+      out: the file; on Ray the folder, or its URL as it was given.
       pictures, unreadable, unknown: rows in it, and how many of them are that.
       tagged: how many of them this run did; the others were done before it.
       seconds: wall time of this run.
       pages: what else was written.
     """
 
-    out: Path
+    out: Path | str
     pictures: int
     unreadable: int
     unknown: int

@@ -135,7 +135,7 @@ def tag_on_ray(
     _refuse_others(system, url, "*.parquet")  # it may have taken hours
     _put_in_place(system, rows, place)
     system.rm(aside, recursive=True)
-    return Summary(Path(out), count, unreadable, unknown, count, time.monotonic() - began)
+    return Summary(out, count, unreadable, unknown, count, time.monotonic() - began)
 
 
 def _absolute(path: str) -> str:

@@ -87,6 +87,7 @@ def test_paths_and_out_count_from_the_folder_in_which_they_were_typed(model, cat
     monkeypatch.chdir(tmp_path)  # the cluster was started elsewhere
     summary = tag_on_ray(model_file.load(model), Rules(), ["catalogue/circle", str(catalogue / "cross")], "tags")
     assert (summary.pictures, summary.unreadable) == (82, 2)
+    assert summary.out == "tags"
     rows, _ = rows_of(tmp_path / "tags")
     assert [row["path"] for row in rows] == [
         record.path for record in tag(model, ["catalogue/circle", str(catalogue / "cross")])
