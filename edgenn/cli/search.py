@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from edgenn.search.outcome import Outcome
 
 _ERASE = "\r\033[K"
-# More unreadable photos than this are counted, not listed.
-_MOST_LISTED = 10
 
 
 @click.command(
@@ -162,13 +160,13 @@ class _Screen(Watcher):
         self.unreadable(dataset.problems)
 
     def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
+        from edgenn.data import told
+
         # Every trial tells of them.
         new = [problem for problem in problems if problem not in self._left_out]
         self._left_out.update(new)
-        for problem in new[:_MOST_LISTED]:
-            self._say(f"left out   {problem.path}: {problem.reason}")
-        if len(new) > _MOST_LISTED:
-            self._say(f"left out   {len(new) - _MOST_LISTED} more")
+        for line in told(new):
+            self._say(f"left out   {line}")
 
     def joined(self, trials: int, released: int) -> None:
         if trials or released:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from edgenn import data
     from edgenn.training.fit import Epoch
 
-# More unreadable photos than this are counted, not listed.
-_MOST_LISTED = 10
 # Pieces of advice that are printed; the report has all.
 _MOST_ADVICE = 3
 
@@ -186,11 +184,11 @@ class _Screen(Watcher):
         self._advance("decoding", done, total)
 
     def unreadable(self, problems: tuple[data.Problem, ...]) -> None:
+        from edgenn.data import told
+
         self._finish()
-        for problem in problems[:_MOST_LISTED]:
-            self._say(f"left out   {problem.path}: {problem.reason}")
-        if len(problems) > _MOST_LISTED:
-            self._say(f"left out   {len(problems) - _MOST_LISTED} more")
+        for line in told(problems):
+            self._say(f"left out   {line}")
 
     def network(self, recipe: Recipe, parameters: int) -> None:
         options = "".join(f" {name} {value}" for name, value in recipe.network_options.items())

@@ -10,7 +10,7 @@ Knows folders and files, not networks: nothing here imports TensorFlow, and no p
 """
 
 from .calibration import calibration
-from .dataset import Dataset, Loaded, Picture, Problem, Progress, among
+from .dataset import Dataset, Loaded, Picture, Problem, Progress, among, told
 from .folders import check_apart
 from .load import load
 from .scan import scan
@@ -28,4 +28,5 @@ __all__ = [
     "check_apart",
     "load",
     "scan",
+    "told",
 ]

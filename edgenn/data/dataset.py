@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,6 +18,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 # Of how many training pictures a sample tells.
 _SAMPLE = 64
+# More photos that were left out than this are counted, not listed.
+_MOST_TOLD = 10
 
 
 class Picture:
@@ -61,6 +63,12 @@ class Problem:
 
     path: Path
     reason: str
+
+
+def told(problems: Sequence[Problem]) -> list[str]:
+    """What was left out and why, for a person: a line each, the rest counted where there are many."""
+    lines = [f"{problem.path}: {problem.reason}" for problem in problems[:_MOST_TOLD]]
+    return lines if len(problems) <= _MOST_TOLD else [*lines, f"{len(problems) - _MOST_TOLD} more"]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 import shlex
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import edgenn
+from edgenn import data
 from edgenn.evaluation import metrics, report
 
 from . import outcome
@@ -19,15 +20,11 @@ from .limits import kilobytes, milliseconds
 from .outcome import Outcome
 
 if TYPE_CHECKING:
-    from edgenn import data
-
     from .kept import Search
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_ROWS = 60
 _MOST_LINES = 40
-# Photos that were left out; more are counted.
-_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -247,7 +244,7 @@ def _measured(search: Search) -> list[report.Part]:
     machines = list(dict.fromkeys(f"{latency.machine}: {latency.runtime}" for latency in timed))
     lines = [
         f"Photos: {splits}; {len(search.dataset.labels)} classes, split by {search.dataset.split_rule}.",
-        *_left_out(search.dataset.problems),
+        *(f"Left out: {line}" for line in data.told(search.dataset.problems)),
         "Latency: invoke alone, again and again until its median is known to 1% or 5 s are over. The finalists are "
         "timed once more at the end, in turns.",
         *(f"Timed on {machine}." for machine in machines),
@@ -265,9 +262,3 @@ def _measured(search: Search) -> list[report.Part]:
         "A Raspberry Pi or Coral board is another machine: “edgenn profile” measures there, or estimates here."
     )
     return [report.Lines(lines)]
-
-
-def _left_out(problems: Sequence[data.Problem]) -> list[str]:
-    lines = [f"Left out: {problem.path}: {problem.reason}" for problem in problems[:_MOST_LISTED]]
-    rest = len(problems) - _MOST_LISTED
-    return [*lines, *([f"Left out: and {rest} more"] if rest > 0 else [])]

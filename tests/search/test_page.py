@@ -92,7 +92,7 @@ def test_photos_that_are_left_out_are_listed(tmp_path):
     text = page(replace(search, dataset=replace(DATASET, problems=problems)))
     assert "photos/a/9.jpg: is cut off" in text
     assert "photos/a/10.jpg" not in text
-    assert "and 2 more" in text
+    assert "Left out: 2 more" in text
     assert "Left out" not in page(search)
 
 

@@ -31,6 +31,7 @@ BASE = Recipe(size=16, epochs=2, batch=16, network_options={"width": 4, "depth":
 # Trained far enough that int8 gives the same labels.
 GOOD = BASE.replace(size=32, epochs=8, learning_rate=0.01, network_options={"width": 8, "depth": 2, "dropout": 0.0})
 NETWORKS = ("simple_cnn",)
+ASKED = {"networks": NETWORKS, "recipe": GOOD, "limits": Limits(10.0, 10_000_000)}
 CHILD = """
 import json, os, signal, sys
 from edgenn.search import searcher, timing, trial
@@ -96,9 +97,7 @@ def searched(tmp_path_factory):
         write_photos(folder / "photos" / split, each=12, first_seed=100_000 * number)
     before, timing.SECONDS = timing.SECONDS, 0.05
     try:
-        result = searcher.search(
-            folder / "photos", folder / "out", trials=2, networks=NETWORKS, recipe=GOOD, limits=Limits(10.0, 10_000_000)
-        )
+        result = searcher.search(folder / "photos", folder / "out", trials=2, **ASKED)
     finally:
         timing.SECONDS = before
     return folder, result
@@ -140,9 +139,7 @@ def test_the_same_command_has_nothing_left_to_do_and_more_trials_go_on(searched)
         folder / "photos",
         folder / "out",
         trials=2,
-        networks=NETWORKS,
-        recipe=GOOD,
-        limits=Limits(10.0, 10_000_000),
+        **ASKED,
         watcher=heard,
     )
     assert not heard.began
@@ -153,7 +150,7 @@ def test_the_same_command_has_nothing_left_to_do_and_more_trials_go_on(searched)
         ({"size": 20}, "recipe"),
         ({"classes": ("circle", "cross")}, "photos"),
     ):
-        given = {"networks": NETWORKS, "recipe": GOOD, "limits": Limits(10.0, 10_000_000), **changes}
+        given = {**ASKED, **changes}
         with pytest.raises(EdgennError, match=f"holds a search with other {name}.*another --out or --storage"):
             searcher.search(folder / "photos", folder / "out", **given)
 
@@ -184,9 +181,7 @@ def test_the_best_outlives_its_folder_in_trials(searched, tmp_path):
         folder / "photos",
         tmp_path / "out",
         trials=2,
-        networks=NETWORKS,
-        recipe=GOOD,
-        limits=Limits(10.0, 10_000_000),
+        **ASKED,
     )
     assert again.kept
     assert Run.load(tmp_path / "out" / kept.BEST).recipe == result.best.to_recipe()
